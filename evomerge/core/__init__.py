@@ -1,0 +1,1 @@
+"""The shared vocabulary: values and pure functions every other package speaks in."""

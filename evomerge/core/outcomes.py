@@ -1,0 +1,38 @@
+"""A candidate and what came of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+GeneValue = float | int | str
+Genome = Mapping[str, GeneValue]
+"""Gene values by gene name, in the search space's order."""
+
+Stage = Literal["merge", "evaluate", "score"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A genome proposed by an optimizer, under an id of the optimizer's own."""
+
+    id: int
+    genome: Genome
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The candidate's losses, one per objective, all to be minimised and finite."""
+
+    losses: tuple[float, ...]
+    standard_errors: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The candidate has no score, and why."""
+
+    stage: Stage
+    reason: str
+
+
+Outcome = Scored | Failed

@@ -1,0 +1,1 @@
+"""An experiment, from its YAML file to live objects."""

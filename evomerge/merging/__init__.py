@@ -1,0 +1,1 @@
+"""Turn a recipe and its source models into merged weights."""

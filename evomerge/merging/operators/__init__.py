@@ -1,0 +1,1 @@
+"""Merge operators: pure functions on the tensors of one parameter."""

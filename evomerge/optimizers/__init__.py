@@ -1,0 +1,1 @@
+"""Ask/tell optimizers behind one contract."""

@@ -1,0 +1,1 @@
+"""How recipes are written to and read from files."""

@@ -1,0 +1,1 @@
+"""The search itself: ask, evaluate, record, tell; budget and resume."""

@@ -1,0 +1,1 @@
+"""What may vary: typed genes, and how a genome becomes a recipe."""
