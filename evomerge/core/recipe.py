@@ -122,8 +122,7 @@ class Recipe:
             "recipe": 1,
             "base": self.base,
             "sources": {
-                s.name: {"model": s.model, "fingerprint": s.fingerprint}
-                for s in self.sources
+                s.name: {"model": s.model, "fingerprint": s.fingerprint} for s in self.sources
             },
             "seed": self.seed,
             "dtype": self.dtype,
@@ -143,9 +142,7 @@ class Recipe:
                     operator=rule["operator"],
                     models=rule["models"],
                     parameters=rule.get("parameters", {}),
-                    layers=tuple(rule["layers"])
-                    if rule.get("layers") is not None
-                    else None,
+                    layers=tuple(rule["layers"]) if rule.get("layers") is not None else None,
                     contains=rule.get("contains"),
                 )
                 for rule in plain["rules"]

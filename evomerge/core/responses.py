@@ -37,9 +37,7 @@ class ItemResponses:
             return other
         known = set(self.items)
         fresh = [k for k, item in enumerate(other.items) if item not in known]
-        metrics = (
-            [m for m in self.values if m in other.values] if fresh else list(self.values)
-        )
+        metrics = [m for m in self.values if m in other.values] if fresh else list(self.values)
         return ItemResponses(
             self.items + tuple(other.items[k] for k in fresh),
             {m: self.values[m] + tuple(other.values[m][k] for k in fresh) for m in metrics},

@@ -8,7 +8,7 @@ from typing import Protocol
 from evomerge.core.outcomes import GeneValue, Genome
 
 FLOAT_DIGITS = 6
-"""Float genes are rounded to so many decimals, so that a recipe written to YAML keeps its hash."""
+"""Float genes have so many decimals, so that a recipe keeps its hash through YAML."""
 
 
 class Gene(Protocol):
@@ -42,7 +42,7 @@ class FloatGene:
         """Interpolate, rounded to six decimals and never outside the bounds."""
         u = _clip(unit)
         if self.log:
-            value = self.low * (self.high / self.low) ** u
+            value = self.low * math.pow(self.high / self.low, u)
         else:
             value = self.low + u * (self.high - self.low)
         return min(self.high, max(self.low, round(value, FLOAT_DIGITS)))
@@ -85,9 +85,7 @@ class ChoiceGene:
 
     def from_unit(self, unit: float) -> GeneValue:
         """Equal shares of [0, 1] for every option."""
-        return self.options[
-            min(len(self.options) - 1, int(_clip(unit) * len(self.options)))
-        ]
+        return self.options[min(len(self.options) - 1, int(_clip(unit) * len(self.options)))]
 
     def to_unit(self, value: GeneValue) -> float:
         """The middle of the option's share."""
