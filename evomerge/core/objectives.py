@@ -1,4 +1,4 @@
-"""Objectives: what is scored, which way is better, and the one place where signs are flipped."""
+"""Objectives: what is scored and which way is better; signs are flipped here only."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,0 +1,51 @@
+"""One process at a time works on a run directory."""
+
+import fcntl
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Self
+
+from evomerge.core.errors import StoreError
+
+
+class RunLock:
+    """An exclusive lock on a run directory that the system drops when its holder dies.
+
+    Raises:
+        StoreError: Another process holds it, or the directory cannot be written.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        path = run_dir / "run.lock"
+        try:
+            self._file = path.open("a+")
+        except OSError as error:
+            raise StoreError(f"{run_dir}: cannot write here: {error.strerror}.") from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._file.seek(0)
+            holder = self._file.read().strip() or "unknown"
+            self._file.close()
+            raise StoreError(
+                f"{run_dir}: another process is working on this run ({holder}). Wait for it or "
+                f"stop it first; 'evomerge status {run_dir}' shows how far it is."
+            ) from error
+        self._file.truncate(0)
+        self._file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
+        self._file.flush()
+
+    def release(self) -> None:
+        """Let the next process in."""
+        self._file.truncate(0)
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        """The lock itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Release on the way out, whatever happened."""
+        self.release()

@@ -1,0 +1,392 @@
+"""The study as one SQLite file with a single writer."""
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from evomerge.core.digest import canonical_json
+from evomerge.core.errors import StoreError
+from evomerge.core.objectives import Estimate
+from evomerge.core.outcomes import Failed
+from evomerge.core.recipe import Recipe
+from evomerge.core.responses import ItemResponses, Responses
+from evomerge.store.schema import FORMAT, TABLES
+from evomerge.store.trials import Trial
+
+FILE_NAME = "study.db"
+
+
+@dataclass(frozen=True)
+class Event:
+    """One call of the optimizer: asked for ``count``, or told, these trials."""
+
+    kind: Literal["ask", "tell"]
+    count: int
+    trials: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Responses with all that identifies them."""
+
+    recipe: str
+    """Digest of the recipe."""
+
+    settings: str
+    """Digest of the evaluation settings."""
+
+    versions: Mapping[str, str]
+    """Version by task."""
+
+    responses: Responses
+
+
+class StudyStore:
+    """Trials, item responses and events of one study.
+
+    When a writing method returns, what it wrote survives ``kill -9`` and power loss (WAL with
+    a full sync at each commit). Reading never blocks the writer: ``open(read_only=True)``
+    works from another process while the search runs. What a read returns is a value.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._db = connection
+        self.path = path
+
+    @classmethod
+    def create(cls, run_dir: Path, meta: Mapping[str, Any]) -> Self:
+        """A new study in a run directory.
+
+        Args:
+            run_dir: An existing folder without a study.
+            meta: What is fixed for the study's life, JSON values by key.
+
+        Raises:
+            StoreError: There is a study already, or the folder cannot be written.
+        """
+        path = run_dir / FILE_NAME
+        if path.exists():
+            raise StoreError(f"{run_dir}: holds a study already; use 'evomerge resume'.")
+        store = cls(_connect(path, read_only=False), path)
+        try:
+            with store._transaction() as db:
+                for statement in TABLES.split(";\n"):
+                    db.execute(statement)
+                db.execute(f"PRAGMA user_version = {FORMAT}")
+                db.executemany(
+                    "INSERT INTO meta VALUES (?, ?)",
+                    [(key, canonical_json(value)) for key, value in meta.items()],
+                )
+        except BaseException:
+            store.close()
+            path.unlink(missing_ok=True)
+            raise
+        return store
+
+    @classmethod
+    def open(cls, run_dir: Path, *, read_only: bool = False) -> Self:
+        """An existing study.
+
+        Raises:
+            StoreError: No study there, not ours, damaged, or of another format.
+        """
+        path = run_dir / FILE_NAME
+        if not path.is_file():
+            raise StoreError(
+                f"{run_dir}: no {FILE_NAME} here; expected an evomerge run directory."
+            )
+        store = cls(_connect(path, read_only=read_only), path)
+        with _reported(path):
+            version = store._db.execute("PRAGMA user_version").fetchone()[0]
+            if version != FORMAT:
+                raise StoreError(
+                    f"{path}: format {version}, this evomerge reads format {FORMAT}; "
+                    "use the version of evomerge that wrote it."
+                )
+        return store
+
+    def close(self) -> None:
+        """Close the file; the store cannot be used afterwards."""
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        """The store itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+    # ---- what is fixed or said about the study as a whole
+
+    def meta(self, key: str) -> Any:  # noqa: ANN401 - any JSON value
+        """The JSON value under a key, or None."""
+        row = self._one("SELECT value FROM meta WHERE key = ?", (key,))
+        return json.loads(row[0]) if row else None
+
+    def set_meta(self, key: str, value: Any) -> None:  # noqa: ANN401 - any JSON value
+        """Write a JSON value under a key."""
+        with self._transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, canonical_json(value))
+            )
+
+    # ---- trials
+
+    def add_trials(self, trials: Sequence[Trial], *, asked: int | None = None) -> None:
+        """Record new open trials, and, for candidates, the ask that they came from.
+
+        Args:
+            trials: All open, numbers not used before.
+            asked: How many candidates the optimizer was asked for; None for other trials.
+        """
+        with self._transaction() as db:
+            db.executemany(
+                "INSERT INTO trials (number, kind, name, genome, recipe, status, asked_at) "
+                "VALUES (?, ?, ?, ?, ?, 'open', ?)",
+                [
+                    (
+                        t.number,
+                        t.kind,
+                        t.name,
+                        _json(t.genome),
+                        _json(t.recipe.to_plain()),
+                        t.asked_at,
+                    )
+                    for t in trials
+                ],
+            )
+            if asked is not None:
+                _add_event(db, Event("ask", asked, tuple(t.number for t in trials)))
+
+    def finish_trial(self, trial: Trial, answers: Answers | None = None) -> None:
+        """Record an open trial's end and its new responses; a candidate's end is also a tell.
+
+        Raises:
+            StoreError: The trial is unknown or finished already.
+        """
+        failure = trial.failure
+        with self._transaction() as db:
+            changed = db.execute(
+                "UPDATE trials SET status = ?, estimates = ?, stage = ?, reason = ?, "
+                "timings = ?, finished_at = ? WHERE number = ? AND status = 'open'",
+                (
+                    trial.status,
+                    _json([[e.value, e.standard_error] for e in trial.estimates]),
+                    failure.stage if failure else None,
+                    failure.reason if failure else None,
+                    _json(trial.timings),
+                    trial.finished_at,
+                    trial.number,
+                ),
+            ).rowcount
+            if changed != 1:
+                raise StoreError(f"{self.path}: trial {trial.number} is not open.")
+            if answers is not None:
+                _add_answers(db, answers)
+            if trial.kind == "candidate":
+                _add_event(db, Event("tell", 1, (trial.number,)))
+
+    def trials(self) -> list[Trial]:
+        """Every trial in order of its number."""
+        return [_trial(row) for row in self._all(f"{_SELECT_TRIALS} ORDER BY number")]
+
+    def trial(self, number: int) -> Trial:
+        """One trial.
+
+        Raises:
+            StoreError: No trial has this number.
+        """
+        row = self._one(f"{_SELECT_TRIALS} WHERE number = ?", (number,))
+        if row is None:
+            last = self._one("SELECT max(number) FROM trials")
+            raise StoreError(
+                f"{self.path}: no trial {number}; trials are numbered 1 to "
+                f"{last[0] if last else 0}."
+            )
+        return _trial(row)
+
+    def events(self) -> list[Event]:
+        """Every ask and tell in order."""
+        rows = self._all("SELECT kind, count, trials FROM events ORDER BY sequence")
+        return [Event(kind, count, tuple(json.loads(trials))) for kind, count, trials in rows]
+
+    # ---- item responses
+
+    def add_responses(self, answers: Answers) -> None:
+        """Keep a recipe's responses to items not answered before."""
+        with self._transaction() as db:
+            _add_answers(db, answers)
+
+    def responses(self, recipe: str, settings: str, versions: Mapping[str, str]) -> Responses:
+        """All known responses of a recipe to these task versions under these settings."""
+        rows = self._all(
+            "SELECT task, version, items, answers FROM responses "
+            "WHERE recipe = ? AND settings = ? ORDER BY rowid",
+            (recipe, settings),
+        )
+        known: dict[str, ItemResponses] = {}
+        for task, version, items, answers in rows:
+            if versions.get(task) == version:
+                values = {metric: tuple(v) for metric, v in json.loads(answers).items()}
+                chunk = ItemResponses(tuple(json.loads(items)), values)
+                known[task] = known[task].joined(chunk) if task in known else chunk
+        return known
+
+    def count_responses(self) -> int:
+        """Item evaluations spent on the whole study so far."""
+        row = self._one("SELECT coalesce(sum(json_array_length(items)), 0) FROM responses")
+        return int(row[0]) if row else 0
+
+    # ---- sessions
+
+    def start_session(self, versions: Mapping[str, str]) -> int:
+        """Note that a process begins to work on the study; gives the session's id."""
+        now = time.time()
+        with self._transaction() as db:
+            cursor = db.execute(
+                "INSERT INTO sessions (started, seen, versions) VALUES (?, ?, ?)",
+                (now, now, _json(versions)),
+            )
+            return int(cursor.lastrowid or 0)
+
+    def end_session(self, session: int, reason: str) -> None:
+        """Note how a session ended."""
+        now = time.time()
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE sessions SET seen = ?, ended = ?, reason = ? WHERE id = ?",
+                (now, now, reason, session),
+            )
+
+    def seconds_worked(self) -> float:
+        """Time of all sessions; one that was killed counts up to its last finished trial."""
+        rows = self._all(
+            "SELECT started, coalesce(ended, (SELECT max(finished_at) FROM trials "
+            "WHERE finished_at >= started AND finished_at < coalesce("
+            "(SELECT min(s.started) FROM sessions s WHERE s.id > sessions.id), 1e18)), seen) "
+            "FROM sessions"
+        )
+        return float(sum(max(0.0, end - start) for start, end in rows))
+
+    def sessions(self) -> list[dict[str, Any]]:
+        """Every session: started, ended (or None), reason, versions."""
+        rows = self._all("SELECT started, ended, reason, versions FROM sessions ORDER BY id")
+        return [
+            {"started": s, "ended": e, "reason": r, "versions": json.loads(v)}
+            for s, e, r, v in rows
+        ]
+
+    # ---- plumbing
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with _reported(self.path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+            except BaseException:
+                if self._db.in_transaction:  # SQLite itself rolls back on a full disk
+                    self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def _all(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        with _reported(self.path):
+            return self._db.execute(sql, values).fetchall()
+
+    def _one(self, sql: str, values: Sequence[Any] = ()) -> Any:  # noqa: ANN401 - a row
+        with _reported(self.path):
+            return self._db.execute(sql, values).fetchone()
+
+
+_SELECT_TRIALS = (
+    "SELECT number, kind, name, genome, recipe, status, estimates, stage, reason, timings, "
+    "asked_at, finished_at FROM trials"
+)
+
+
+def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
+    with _reported(path):
+        mode = "ro" if read_only else "rwc"
+        db = sqlite3.connect(
+            f"{path.resolve().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=30
+        )
+        if not read_only:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = FULL")
+        return db
+
+
+@contextmanager
+def _reported(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreError(
+            f"{path}: the study's database failed: {error}. Every trial recorded before is "
+            "kept; free the disk or fix the folder's permissions, then resume."
+        ) from error
+
+
+def _add_answers(db: sqlite3.Connection, answers: Answers) -> None:
+    db.executemany(
+        "INSERT INTO responses VALUES (?, ?, ?, ?, ?, ?)",
+        [
+            (
+                answers.recipe,
+                task,
+                answers.versions[task],
+                answers.settings,
+                _json(r.items),
+                _json(dict(r.values)),
+            )
+            for task, r in answers.responses.items()
+        ],
+    )
+
+
+def _add_event(db: sqlite3.Connection, event: Event) -> None:
+    db.execute(
+        "INSERT INTO events (kind, count, trials) VALUES (?, ?, ?)",
+        (event.kind, event.count, _json(event.trials)),
+    )
+
+
+def _json(value: Any) -> str | None:  # noqa: ANN401 - any JSON value
+    return None if value is None else json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def _trial(row: Sequence[Any]) -> Trial:
+    (
+        number,
+        kind,
+        name,
+        genome,
+        recipe,
+        status,
+        estimates,
+        stage,
+        reason,
+        timings,
+        asked,
+        done,
+    ) = row
+    return Trial(
+        number=number,
+        kind=kind,
+        name=name,
+        recipe=Recipe.from_plain(json.loads(recipe)),
+        status=status,
+        genome=json.loads(genome) if genome else None,
+        estimates=tuple(Estimate(*pair) for pair in json.loads(estimates or "[]")),
+        failure=Failed(stage, reason) if status == "failed" else None,
+        timings=json.loads(timings),
+        asked_at=asked,
+        finished_at=done,
+    )
