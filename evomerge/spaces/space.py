@@ -1,0 +1,88 @@
+"""The SearchSpace contract: typed genes, and what a genome means as a recipe."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from evomerge.core.outcomes import Genome
+from evomerge.core.recipe import Recipe, Rule, Source
+from evomerge.spaces.genes import Gene
+
+
+@dataclass(frozen=True)
+class OperatorSignature:
+    """What a search space must know of a merge operator to write valid rules with it."""
+
+    name: str
+    model_parameters: tuple[str, ...]
+    """Parameters that each merged model has (weight, density …)."""
+
+    merge_parameters: tuple[str, ...]
+    """Parameters of the merge as a whole (lambda, normalize, t …)."""
+
+    needs_base: bool
+    max_models: int | None = None
+
+
+@dataclass(frozen=True)
+class SourceModels:
+    """The models that a search merges."""
+
+    base: Source | None
+    experts: tuple[Source, ...]
+    layers: int
+    """Number of numbered layers that they share."""
+
+    seed: int = 0
+    """Keys the masks of stochastic operators; one for all recipes of a study."""
+
+    dtype: str | None = None
+    """Output dtype of every recipe; None keeps the reference model's."""
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Base first, then the experts."""
+        return ((self.base,) if self.base else ()) + self.experts
+
+    def recipe(self, rules: Sequence[Rule]) -> Recipe:
+        """A recipe over these models."""
+        base = self.base.name if self.base else None
+        return Recipe(self.sources, tuple(rules), base, self.seed, self.dtype)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A plain recipe that every search must beat."""
+
+    kind: Literal["source", "baseline"]
+    name: str
+    recipe: Recipe
+
+
+class SearchSpace(ABC):
+    """What may vary, as typed genes.
+
+    ``decode`` is total: every point of the gene space is a valid recipe with finite
+    parameters, and equal genomes give equal recipes.
+    """
+
+    @property
+    @abstractmethod
+    def genes(self) -> tuple[Gene, ...]:
+        """The genes in a fixed order, names unique."""
+
+    @abstractmethod
+    def decode(self, genome: Genome) -> Recipe:
+        """The recipe that a genome stands for."""
+
+    @abstractmethod
+    def encode(self, recipe: Recipe) -> Genome | None:
+        """A genome that decodes to the recipe or the nearest one in range.
+
+        None where the recipe uses what the space does not vary, e.g. another operator.
+        """
+
+    @abstractmethod
+    def baselines(self) -> tuple[Baseline, ...]:
+        """Each source alone, then plain merges with their usual defaults."""
