@@ -20,6 +20,7 @@ CREATE TABLE trials (
     stage       TEXT,                   -- of a failure
     reason      TEXT,
     timings     TEXT NOT NULL DEFAULT '{}',
+    item_evaluations INTEGER NOT NULL DEFAULT 0,
     asked_at    REAL NOT NULL,
     finished_at REAL
 );

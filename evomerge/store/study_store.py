@@ -174,13 +174,14 @@ class StudyStore:
         with self._transaction() as db:
             changed = db.execute(
                 "UPDATE trials SET status = ?, estimates = ?, stage = ?, reason = ?, "
-                "timings = ?, finished_at = ? WHERE number = ? AND status = 'open'",
+                "timings = ?, item_evaluations = ?, finished_at = ? WHERE number = ? AND status = 'open'",
                 (
                     trial.status,
                     _json([[e.value, e.standard_error] for e in trial.estimates]),
                     failure.stage if failure else None,
                     failure.reason if failure else None,
                     _json(trial.timings),
+                    trial.item_evaluations,
                     trial.finished_at,
                     trial.number,
                 ),
@@ -239,7 +240,7 @@ class StudyStore:
         return known
 
     def count_responses(self) -> int:
-        """Item evaluations spent on the whole study so far."""
+        """Item answers that the study holds, the final re-scoring included."""
         row = self._one("SELECT coalesce(sum(json_array_length(items)), 0) FROM responses")
         return int(row[0]) if row else 0
 
@@ -307,7 +308,7 @@ class StudyStore:
 
 _SELECT_TRIALS = (
     "SELECT number, kind, name, genome, recipe, status, estimates, stage, reason, timings, "
-    "asked_at, finished_at FROM trials"
+    "item_evaluations, asked_at, finished_at FROM trials"
 )
 
 
@@ -363,20 +364,8 @@ def _json(value: Any) -> str | None:  # noqa: ANN401 - any JSON value
 
 
 def _trial(row: Sequence[Any]) -> Trial:
-    (
-        number,
-        kind,
-        name,
-        genome,
-        recipe,
-        status,
-        estimates,
-        stage,
-        reason,
-        timings,
-        asked,
-        done,
-    ) = row
+    number, kind, name, genome, recipe, status, *rest = row
+    estimates, stage, reason, timings, item_evaluations, asked_at, finished_at = rest
     return Trial(
         number=number,
         kind=kind,
@@ -387,6 +376,7 @@ def _trial(row: Sequence[Any]) -> Trial:
         estimates=tuple(Estimate(*pair) for pair in json.loads(estimates or "[]")),
         failure=Failed(stage, reason) if status == "failed" else None,
         timings=json.loads(timings),
-        asked_at=asked,
-        finished_at=done,
+        item_evaluations=item_evaluations,
+        asked_at=asked_at,
+        finished_at=finished_at,
     )

@@ -37,6 +37,9 @@ class Trial:
     timings: Mapping[str, float] = field(default_factory=dict)
     """Seconds by stage (merge, evaluate); empty where every response was already known."""
 
+    item_evaluations: int = 0
+    """Items that had to be answered for its search score; known ones cost nothing."""
+
     asked_at: float = 0.0
     finished_at: float | None = None
     """Seconds since the epoch."""

@@ -1,0 +1,38 @@
+"""What a search tells whoever watches it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from evomerge.store.trials import Trial
+
+Phase = Literal["sources and baselines", "search", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a search is, after one more recipe has been scored."""
+
+    phase: Phase
+    done: int
+    total: int | None
+    """Of this phase; None where only time limits it."""
+
+    trial: Trial
+    front: tuple[int, ...]
+    """Numbers of the candidates on the front so far."""
+
+    best: tuple[tuple[float, int], ...]
+    """Best value of each objective among sources, baselines and candidates, with its trial."""
+
+    item_evaluations: int
+    """Spent on the study so far."""
+
+
+class Observer:
+    """Hears of a search's progress; this one ignores it."""
+
+    def phase(self, phase: Phase, done: int, total: int | None) -> None:
+        """A phase begins, ``done`` of ``total`` known from earlier sessions."""
+
+    def progress(self, progress: Progress) -> None:
+        """One more recipe has been scored."""

@@ -1,0 +1,65 @@
+"""Resume is replay: the recorded asks and tells, put to a fresh optimizer and checked."""
+
+from collections.abc import Sequence
+
+from evomerge.core.errors import StoreError
+from evomerge.core.objectives import Objective
+from evomerge.optimizers.contract import Optimizer
+from evomerge.store.study_store import StudyStore
+from evomerge.store.trials import outcome
+
+
+def replay(store: StudyStore, optimizer: Optimizer, objectives: Sequence[Objective]) -> int:
+    """Bring a fresh optimizer to where the study's history ends.
+
+    Args:
+        store: The study.
+        optimizer: Made with the study's seed and settings, not used yet.
+        objectives: The study's.
+
+    Returns:
+        How many candidates were replayed.
+
+    Raises:
+        StoreError: The optimizer proposes other genomes than the recorded ones.
+    """
+    trials = {trial.number: trial for trial in store.trials()}
+    ids: dict[int, int] = {}
+    for event in store.events():
+        if event.kind == "ask":
+            candidates = optimizer.ask(event.count)
+            proposed = [dict(candidate.genome) for candidate in candidates]
+            recorded = [dict(trials[number].genome or {}) for number in event.trials]
+            if proposed != recorded:
+                raise StoreError(_diverged(store, event.trials, proposed, recorded))
+            ids.update(zip(event.trials, (c.id for c in candidates), strict=True))
+        else:
+            optimizer.tell(
+                {
+                    ids[number]: outcome(trials[number], tuple(objectives))
+                    for number in event.trials
+                }
+            )
+    return len(ids)
+
+
+def _diverged(
+    store: StudyStore,
+    numbers: Sequence[int],
+    proposed: Sequence[object],
+    recorded: Sequence[object],
+) -> str:
+    first = next(
+        (
+            f"trial {number}: recorded {there}, proposed now {here}"
+            for number, here, there in zip(numbers, proposed, recorded, strict=False)
+            if here != there
+        ),
+        f"{len(recorded)} candidates were recorded, {len(proposed)} are proposed now",
+    )
+    versions = store.sessions()[0]["versions"] if store.sessions() else {}
+    return (
+        f"{store.path}: the optimizer no longer proposes what is recorded ({first}). The study "
+        f"was begun with {versions}; resume with those versions, or begin a new run with "
+        "'evomerge run EXPERIMENT --warm-start RUN_DIR', which starts from this one's front."
+    )
