@@ -9,6 +9,21 @@ from typing import Self
 
 from evomerge.core.errors import StoreError
 
+FILE_NAME = "run.lock"
+
+
+def is_held(run_dir: Path) -> bool:
+    """Whether a living process works on a run directory now."""
+    path = run_dir / FILE_NAME
+    if not path.exists():
+        return False
+    with path.open("r") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
 
 class RunLock:
     """An exclusive lock on a run directory that the system drops when its holder dies.
@@ -18,7 +33,7 @@ class RunLock:
     """
 
     def __init__(self, run_dir: Path) -> None:
-        path = run_dir / "run.lock"
+        path = run_dir / FILE_NAME
         try:
             self._file = path.open("a+")
         except OSError as error:

@@ -174,7 +174,8 @@ class StudyStore:
         with self._transaction() as db:
             changed = db.execute(
                 "UPDATE trials SET status = ?, estimates = ?, stage = ?, reason = ?, "
-                "timings = ?, item_evaluations = ?, finished_at = ? WHERE number = ? AND status = 'open'",
+                "timings = ?, item_evaluations = ?, finished_at = ? "
+                "WHERE number = ? AND status = 'open'",
                 (
                     trial.status,
                     _json([[e.value, e.standard_error] for e in trial.estimates]),

@@ -1,0 +1,5 @@
+"""``python -m evomerge``."""
+
+from evomerge.cli.main import main
+
+main()

@@ -1,0 +1,60 @@
+"""The Python entry points: run an experiment, resume a study."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from evomerge.experiment.session import ResumeOptions, RunOptions, start
+from evomerge.experiment.session import resume as resume_session
+from evomerge.experiment.study import Study
+
+
+def run(
+    experiment: str | Path,
+    *,
+    out: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    offline: bool = False,
+) -> Study:
+    """Run an experiment file to the end of its budget.
+
+    Args:
+        experiment: The YAML file.
+        out: The run directory; None takes the first free ``runs/NAME``.
+        overrides: Values by dotted key that win over the file, e.g.
+            ``{"budget.candidates": 48}``.
+        offline: Ask no hub for anything.
+
+    Raises:
+        evomerge.core.errors.EvomergeError: What is wrong and what to do about it.
+    """
+    assignments = tuple(f"{key}={_as_yaml(value)}" for key, value in (overrides or {}).items())
+    place = Path(out) if out is not None else None
+    return start(Path(experiment), RunOptions(place, assignments, offline))
+
+
+def resume(
+    run_dir: str | Path,
+    *,
+    add: int = 0,
+    models: Mapping[str, str] | None = None,
+    offline: bool = False,
+) -> Study:
+    """Continue a study that was interrupted, or extend one.
+
+    Args:
+        run_dir: The run directory.
+        add: Further candidates, beyond the budget so far.
+        models: New places of source models by name, where they have moved.
+        offline: Ask no hub for anything.
+
+    Raises:
+        evomerge.core.errors.EvomergeError: What is wrong and what to do about it.
+    """
+    return resume_session(Path(run_dir), ResumeOptions(add, models or {}, offline))
+
+
+def _as_yaml(value: Any) -> str:  # noqa: ANN401 - any YAML value
+    return yaml.safe_dump(value, default_flow_style=True).removesuffix("...\n").strip()

@@ -1,0 +1,215 @@
+"""The composition root: a prepared experiment's parts, wired together."""
+
+import importlib.metadata
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer
+
+from evomerge.core.digest import digest
+from evomerge.core.errors import CheckpointError, ConfigError
+from evomerge.core.objectives import Objective
+from evomerge.core.outcomes import Genome
+from evomerge.core.recipe import Recipe, Rule
+from evomerge.core.streams import derived_seed
+from evomerge.experiment.prepare import Prepared
+from evomerge.experiment.spec import EvaluationSpec
+from evomerge.fitness.estimate import MeanEstimator
+from evomerge.fitness.harness import ItemScorer, ScoringSettings
+from evomerge.fitness.item_bank import SPLITS
+from evomerge.merging.compatibility import check_finite
+from evomerge.merging.engine import MergeEngine
+from evomerge.optimizers.contract import Optimizer
+from evomerge.optimizers.registry import make_optimizer
+from evomerge.search.evaluate import evaluator
+from evomerge.search.loop import Scoring
+from evomerge.spaces.genes import ChoiceGene, Gene
+from evomerge.workers.contract import Evaluate
+
+_DTYPES = {"F64": "float32", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+_RECORDED = ("torch", "transformers", "lm_eval", "numpy", "pymoo", "cma", "moocore")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A resident model with everything to merge into it and to question it."""
+
+    evaluate: Evaluate
+    settings: Mapping[str, Any]
+    """What besides weights and items can change an answer."""
+
+
+def make_evaluation(prepared: Prepared) -> Evaluation:
+    """Load the resident model and build the scorer; takes seconds.
+
+    Raises:
+        CheckpointError: A source model holds NaN or infinities.
+        ConfigError: The evaluation settings do not fit the model or this machine.
+    """
+    check_sources_finite(prepared)
+    spec = prepared.spec.evaluation
+    device = _device(spec)
+    if spec.threads is not None:
+        torch.set_num_threads(spec.threads)
+    engine = MergeEngine(prepared.sources)
+    reference = prepared.models.sources[0].name
+    recipe = prepared.models.recipe([Rule("passthrough", {reference: {}})])
+    model = engine.resident_model(recipe, dtype=_dtype(prepared), device=device)
+    scorer = ItemScorer(
+        prepared.tasks,
+        model,
+        AutoTokenizer.from_pretrained(prepared.sources[reference].folder),
+        ScoringSettings(spec.batch_size, spec.apply_chat_template, spec.max_length),
+        wanted_metrics(prepared.objectives),
+    )
+
+    def merge(recipe: Recipe) -> None:
+        engine.apply(recipe, model)
+
+    return Evaluation(evaluator(merge, scorer.responses), scorer.settings)
+
+
+def check_sources_finite(prepared: Prepared) -> None:
+    """Read every source once and refuse NaN and infinities.
+
+    Raises:
+        CheckpointError: Naming each tensor that is not finite.
+    """
+    problems = [
+        f"models.{name}: {problem}"
+        for name, source in prepared.sources.items()
+        for problem in check_finite(source)
+    ]
+    if problems:
+        raise CheckpointError("\n".join(problems))
+
+
+def wanted_metrics(objectives: Sequence[Objective]) -> dict[str, tuple[str, ...]]:
+    """The metrics that the objectives need, by task."""
+    wanted: dict[str, list[str]] = {}
+    for objective in objectives:
+        for task in objective.tasks:
+            wanted.setdefault(task, []).append(objective.metric)
+    return {task: tuple(dict.fromkeys(metrics)) for task, metrics in wanted.items()}
+
+
+def make_scoring(prepared: Prepared, settings: Mapping[str, Any]) -> Scoring:
+    """How this study's responses are identified and turned into objectives."""
+    sizes = {name: len(task.bank.items("search")) for name, task in prepared.tasks.items()}
+    return Scoring(
+        objectives=prepared.objectives,
+        estimator=MeanEstimator(sizes),
+        items=prepared.items,
+        versions={name: task.bank.version for name, task in prepared.tasks.items()},
+        settings=digest(dict(settings)),
+        finalists=prepared.spec.fitness.finalists,
+    )
+
+
+def first_genomes(prepared: Prepared) -> list[Genome]:
+    """The baselines that the space can express; an optimizer proposes them first."""
+    encoded = [
+        prepared.space.encode(baseline.recipe) for baseline in prepared.space.baselines()
+    ]
+    return [genome for genome in encoded if genome is not None]
+
+
+def make_study_optimizer(prepared: Prepared, initial: Sequence[Genome]) -> Optimizer:
+    """The study's optimizer, fresh.
+
+    Args:
+        prepared: The experiment.
+        initial: What it proposes first; recorded with the study, since a replay needs it.
+    """
+    spec = prepared.spec
+    return make_optimizer(
+        spec.optimizer.name,
+        spec.optimizer.options,
+        prepared.space.genes,
+        len(prepared.objectives),
+        derived_seed(spec.seed, "optimizer", spec.optimizer.name),
+        initial,
+    )
+
+
+def study_meta(
+    prepared: Prepared, settings: Mapping[str, Any], initial: Sequence[Genome]
+) -> dict[str, Any]:
+    """What is written once into a new study."""
+    spec = prepared.spec
+    return {
+        "name": spec.name,
+        "seed": spec.seed,
+        "evomerge": importlib.metadata.version("evomerge"),
+        "experiment": spec.model_dump(mode="json"),
+        "objectives": [
+            {"metric": o.metric, "tasks": dict(o.tasks), "direction": o.direction}
+            for o in prepared.objectives
+        ],
+        "genes": [gene_facts(gene) for gene in prepared.space.genes],
+        "items": prepared.items,
+        "banks": {
+            name: {"version": task.bank.version}
+            | {split: len(task.bank.items(split)) for split in SPLITS}
+            for name, task in prepared.tasks.items()
+        },
+        "settings": dict(settings),
+        "settings_digest": digest(dict(settings)),
+        "sources": {
+            name: {
+                "model": prepared.spec.models.all[name],
+                "fingerprint": source.fingerprint,
+                "parameters": sum(info.entries for info in source.tensors.values()),
+            }
+            for name, source in prepared.sources.items()
+        },
+        "budget": spec.budget.model_dump(mode="json"),
+        "initial": [dict(genome) for genome in initial],
+        "state": "running",
+    }
+
+
+def gene_facts(gene: Gene) -> dict[str, Any]:
+    """A gene as plain JSON."""
+    if isinstance(gene, ChoiceGene):
+        return {"name": gene.name, "kind": "choice", "options": list(gene.options)}
+    kind = type(gene).__name__.removesuffix("Gene").lower()
+    return {"kind": kind, **asdict(gene)}  # type: ignore[call-overload]
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that can change a result."""
+    found = {"python": platform.python_version()}
+    for package in ("evomerge", *_RECORDED):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _dtype(prepared: Prepared) -> torch.dtype:
+    asked = prepared.spec.evaluation.dtype
+    if asked == "auto":
+        reference = prepared.sources[prepared.models.sources[0].name]
+        stored = [info.dtype for info in reference.tensors.values()]
+        asked_name = _DTYPES.get(max(set(stored), key=stored.count), "float32")
+    else:
+        asked_name = asked
+    dtype: torch.dtype = getattr(torch, asked_name)
+    return dtype
+
+
+def _device(spec: EvaluationSpec) -> torch.device:
+    try:
+        device = torch.device(spec.device)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            f"evaluation.device: {spec.device!r} cannot be used here: "
+            f"{str(error).splitlines()[0]}; use cpu."
+        ) from error
+    return device

@@ -1,0 +1,3 @@
+"""Finished model folders from recipes and from trials of a study."""
+
+

@@ -1,0 +1,266 @@
+"""Run and resume: one session of a study, from the experiment file to the report."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from evomerge.core.atomic_write import write_text
+from evomerge.core.errors import ConfigError, EvomergeError, StoreError
+from evomerge.core.outcomes import Genome
+from evomerge.experiment.build import (
+    Evaluation,
+    first_genomes,
+    make_evaluation,
+    make_scoring,
+    make_study_optimizer,
+    study_meta,
+    versions,
+)
+from evomerge.experiment.load import Experiment, load_experiment
+from evomerge.experiment.prepare import Prepared, moved, prepare, relative_places
+from evomerge.experiment.spec import BASE, ExperimentSpec
+from evomerge.experiment.study import Study
+from evomerge.experiment.yaml_lines import YamlFile
+from evomerge.report.write import write_report
+from evomerge.search.budget import Budget
+from evomerge.search.loop import Parts, Search
+from evomerge.search.observer import Observer
+from evomerge.search.standings import Standings
+from evomerge.store.run_lock import RunLock
+from evomerge.store.study_store import FILE_NAME, StudyStore
+from evomerge.workers.inline import InlineWorkers
+
+COPY, RESOLVED = "experiment.yaml", "resolved.yaml"
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a run may be told besides its experiment file."""
+
+    out: Path | None = None
+    """The run directory; None takes the first free ``runs/NAME``."""
+
+    overrides: tuple[str, ...] = ()
+    """``key.path=value`` assignments that win over the file."""
+
+    offline: bool = False
+    """Ask no hub for anything."""
+
+    warm_start: Path | None = None
+    """A run directory whose front is proposed first."""
+
+    observer: Observer = field(default_factory=Observer)
+
+
+def start(path: Path, options: RunOptions) -> Study:
+    """Run an experiment from its beginning.
+
+    Raises:
+        EvomergeError: See the tree in ``evomerge.core.errors``.
+        KeyboardInterrupt: Stopped; the study is whole and can be resumed.
+    """
+    experiment = load_experiment(path, options.overrides)
+    run_dir = options.out or _free_run_dir(experiment.spec.name)
+    if (run_dir / FILE_NAME).exists():
+        raise StoreError(
+            f"{run_dir} holds a study already; continue it with 'evomerge resume {run_dir}', "
+            "or choose another folder with --out."
+        )
+    prepared = prepare(experiment, offline=options.offline)
+    initial = first_genomes(prepared) + _front_genomes(options.warm_start, prepared)
+    evaluation = make_evaluation(prepared)
+    _make_run_dir(run_dir)
+    with RunLock(run_dir):
+        meta = study_meta(prepared, evaluation.settings, initial)
+        meta["relative_places"] = relative_places(prepared.spec, run_dir)
+        store = StudyStore.create(run_dir, meta)
+        with store:
+            _write_experiment(run_dir, experiment, prepared.spec)
+            _session(run_dir, store, prepared, evaluation, options.observer)
+    return Study(run_dir)
+
+
+@dataclass(frozen=True)
+class ResumeOptions:
+    """What a resumed run may be told."""
+
+    add: int = 0
+    """Further candidates, beyond the budget so far."""
+
+    models: Mapping[str, str] = field(default_factory=dict)
+    """New places of source models by name, where they have moved."""
+
+    offline: bool = False
+    observer: Observer = field(default_factory=Observer)
+
+
+def resume(run_dir: Path, options: ResumeOptions) -> Study:
+    """Continue a study from wherever it stands.
+
+    Raises:
+        StoreError: In use, no study, or models, tasks or versions are no longer the same.
+        EvomergeError: See the tree in ``evomerge.core.errors``.
+        KeyboardInterrupt: Stopped; the study is whole and can be resumed.
+    """
+    with StudyStore.open(run_dir, read_only=True):
+        pass  # a clear message before a lock file appears in a folder that is not a run
+    with RunLock(run_dir), StudyStore.open(run_dir) as store:
+        spec = _recorded_spec(run_dir, store, options.models)
+        file = YamlFile(str(run_dir / RESOLVED), {})
+        prepared = prepare(
+            Experiment(spec, run_dir / RESOLVED, {"": file}), offline=options.offline
+        )
+        _check_unchanged(run_dir, store, prepared)
+        if options.add:
+            _extend(store, options.add)
+        evaluation = make_evaluation(prepared)
+        _check_settings(run_dir, store, evaluation.settings)
+        _session(run_dir, store, prepared, evaluation, options.observer)
+    return Study(run_dir)
+
+
+def _session(
+    run_dir: Path,
+    store: StudyStore,
+    prepared: Prepared,
+    evaluation: Evaluation,
+    observer: Observer,
+) -> None:
+    session = store.start_session(versions())
+    reason = "error"
+    try:
+        with InlineWorkers(lambda: evaluation.evaluate) as workers:
+            parts = Parts(
+                space=prepared.space,
+                optimizer=make_study_optimizer(prepared, store.meta("initial")),
+                scoring=make_scoring(prepared, evaluation.settings),
+                workers=workers,
+                store=store,
+                observer=observer,
+            )
+            reason = Search(parts, Budget(**store.meta("budget"))).run()
+    except KeyboardInterrupt:
+        _stopped(store, session, "interrupted", run_dir)
+        raise
+    except EvomergeError as error:
+        with suppress(EvomergeError, OSError):  # what went wrong first is what to report
+            _stopped(store, session, f"error: {error}", run_dir)
+        raise
+    store.end_session(session, reason)
+    write_report(store, run_dir)
+
+
+def _stopped(store: StudyStore, session: int, reason: str, run_dir: Path) -> None:
+    store.set_meta("state", "interrupted")
+    store.end_session(session, reason)
+    write_report(store, run_dir)
+
+
+# ---- a new run directory
+
+
+def _free_run_dir(name: str) -> Path:
+    numbered = (Path("runs") / (name if n == 1 else f"{name}-{n}") for n in range(1, 10_000))
+    return next(path for path in numbered if not (path / FILE_NAME).exists())
+
+
+def _make_run_dir(run_dir: Path) -> None:
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        (run_dir / "logs").mkdir(exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"{run_dir}: cannot be made: {error.strerror}; choose another with --out."
+        ) from error
+
+
+def _write_experiment(run_dir: Path, experiment: Experiment, spec: ExperimentSpec) -> None:
+    asked = experiment.path.read_text(encoding="utf-8")
+    changes = "".join(f"# -o {assignment}\n" for assignment in experiment.overrides)
+    write_text(run_dir / COPY, changes + asked)
+    resolved = yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False)
+    write_text(run_dir / RESOLVED, resolved)
+
+
+def _front_genomes(warm_start: Path | None, prepared: Prepared) -> list[Genome]:
+    if warm_start is None:
+        return []
+    names = {gene.name for gene in prepared.space.genes}
+    with StudyStore.open(warm_start, read_only=True) as store:
+        trials = {trial.number: trial for trial in store.trials()}
+    if any(len(t.estimates) not in (0, len(prepared.objectives)) for t in trials.values()):
+        raise ConfigError(f"--warm-start {warm_start}: that study has other objectives.")
+    front = Standings(prepared.objectives, list(trials.values())).front
+    genomes = [trials[number].genome or {} for number in front]
+    if any(set(genome) != names for genome in genomes):
+        raise ConfigError(
+            f"--warm-start {warm_start}: its genes are not those of this experiment's space."
+        )
+    return genomes
+
+
+# ---- a study taken up again
+
+
+def _recorded_spec(
+    run_dir: Path, store: StudyStore, models: Mapping[str, str]
+) -> ExperimentSpec:
+    spec = ExperimentSpec.model_validate(store.meta("experiment"))
+    spec = moved(spec, run_dir, store.meta("relative_places") or {})
+    unknown = sorted(set(models) - set(spec.models.all))
+    if unknown:
+        raise ConfigError(
+            f"--model: the study has no model {unknown}; it has {[*spec.models.all]}."
+        )
+    base = models.get(BASE, spec.models.base) if spec.models.base else None
+    experts = {name: models.get(name, place) for name, place in spec.models.experts.items()}
+    sources = spec.models.model_copy(update={"base": base, "experts": experts})
+    return spec.model_copy(update={"models": sources})
+
+
+def _check_unchanged(run_dir: Path, store: StudyStore, prepared: Prepared) -> None:
+    recorded = store.meta("sources")
+    problems = [
+        f"the weights of model {name!r} ({prepared.spec.models.all[name]}) have changed"
+        for name, source in prepared.sources.items()
+        if source.fingerprint != recorded[name]["fingerprint"]
+    ]
+    banks = store.meta("banks")
+    problems += [
+        f"task {name!r} has changed (its documents or its configuration)"
+        for name, task in prepared.tasks.items()
+        if task.bank.version != banks[name]["version"]
+    ]
+    if problems:
+        raise StoreError(
+            f"{run_dir}: cannot be resumed, its scores would not be comparable: "
+            + "; ".join(problems)
+            + ". Bring back what the run was begun with, or begin a new run."
+        )
+
+
+def _check_settings(run_dir: Path, store: StudyStore, settings: Mapping[str, Any]) -> None:
+    recorded: Mapping[str, Any] = store.meta("settings")
+    changed = [
+        f"{key}: {recorded.get(key)!r} then, {settings.get(key)!r} now"
+        for key in sorted({*recorded, *settings})
+        if recorded.get(key) != settings.get(key)
+    ]
+    if changed:
+        raise StoreError(
+            f"{run_dir}: cannot be resumed, scores would not be comparable: "
+            + "; ".join(changed)
+            + ". Resume with what it was begun with, or begin a new run with "
+            f"'evomerge run EXPERIMENT --warm-start {run_dir}'."
+        )
+
+
+def _extend(store: StudyStore, add: int) -> None:
+    budget = dict(store.meta("budget"))
+    asked = sum(trial.kind == "candidate" for trial in store.trials())
+    budget["candidates"] = (budget["candidates"] or asked) + add
+    store.set_meta("budget", budget)
