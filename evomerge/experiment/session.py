@@ -21,6 +21,7 @@ from evomerge.experiment.build import (
     versions,
 )
 from evomerge.experiment.load import Experiment, load_experiment
+from evomerge.experiment.plan import plan
 from evomerge.experiment.prepare import Prepared, moved, prepare, relative_places
 from evomerge.experiment.spec import BASE, ExperimentSpec
 from evomerge.experiment.study import Study
@@ -28,7 +29,7 @@ from evomerge.experiment.yaml_lines import YamlFile
 from evomerge.report.write import write_report
 from evomerge.search.budget import Budget
 from evomerge.search.loop import Parts, Search
-from evomerge.search.observer import Observer
+from evomerge.search.observer import Announcement, Observer
 from evomerge.search.standings import Standings
 from evomerge.store.run_lock import RunLock
 from evomerge.store.study_store import FILE_NAME, StudyStore
@@ -131,6 +132,10 @@ def _session(
     observer: Observer,
 ) -> None:
     session = store.start_session(versions())
+    budget = Budget(**store.meta("budget"))
+    observer.announce(
+        Announcement(run_dir, prepared.objectives, plan(prepared, budget, run_dir))
+    )
     reason = "error"
     try:
         with InlineWorkers(lambda: evaluation.evaluate) as workers:
@@ -142,7 +147,7 @@ def _session(
                 store=store,
                 observer=observer,
             )
-            reason = Search(parts, Budget(**store.meta("budget"))).run()
+            reason = Search(parts, budget).run()
     except KeyboardInterrupt:
         _stopped(store, session, "interrupted", run_dir)
         raise

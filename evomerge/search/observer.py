@@ -1,8 +1,10 @@
 """What a search tells whoever watches it."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+from evomerge.core.objectives import Objective
 from evomerge.store.trials import Trial
 
 Phase = Literal["sources and baselines", "search", "validation", "test"]
@@ -28,8 +30,21 @@ class Progress:
     """Spent on the study so far."""
 
 
+@dataclass(frozen=True)
+class Announcement:
+    """A study about to begin or go on."""
+
+    run_dir: Path
+    objectives: tuple[Objective, ...]
+    plan: tuple[str, ...]
+    """What will be done, in sentences."""
+
+
 class Observer:
     """Hears of a search's progress; this one ignores it."""
+
+    def announce(self, announcement: Announcement) -> None:
+        """The run directory exists and the search is about to begin."""
 
     def phase(self, phase: Phase, done: int, total: int | None) -> None:
         """A phase begins, ``done`` of ``total`` known from earlier sessions."""

@@ -1,0 +1,25 @@
+"""``evomerge export``: a trial becomes a model folder."""
+
+from pathlib import Path
+
+import click
+
+from evomerge.cli.pairs import named_pairs
+from evomerge.experiment.export import export_trial
+
+
+@click.command(name="export")
+@click.argument("run_dir", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("out_dir", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--trial", type=int, required=True, metavar="N", help="The trial's number.")
+@click.option(
+    "--model", "models", multiple=True, metavar="NAME=MODEL", help="Where a source is now."
+)
+@click.pass_obj
+def command(
+    obj: dict[str, bool], run_dir: Path, out_dir: Path, trial: int, models: tuple[str, ...]
+) -> None:
+    """Merge trial N of RUN_DIR into a Hugging Face model folder OUT_DIR."""
+    places = named_pairs(models, "--model")
+    export_trial(run_dir, trial, out_dir, places, offline=obj["offline"])
+    click.echo(out_dir)

@@ -1,0 +1,92 @@
+"""The ``evomerge`` command: find the subcommand, run it, turn errors into exit codes."""
+
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from evomerge import __version__
+from evomerge.core.errors import ConfigError, EvomergeError
+
+_COMMANDS = ("run", "resume", "status", "report", "validate", "merge", "export", "init")
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C or SIGTERM, as shells use it."""
+
+OUR_FAULT = 70
+"""Exit code where evomerge itself is at fault (EX_SOFTWARE)."""
+
+
+class _LazyGroup(click.Group):
+    """Imports a command's module only when that command is used, so that --help is quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of use, not of the alphabet."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of the module of the same name."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"evomerge.cli.{cmd_name}_command")
+        command: click.Command = module.command
+        return command
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="evomerge")
+@click.option("--debug", is_flag=True, help="Show tracebacks of errors.")
+@click.option("--offline", is_flag=True, help="Ask no hub for anything.")
+@click.option("-v", "--verbose", is_flag=True, help="Log more to stderr.")
+@click.pass_context
+def group(ctx: click.Context, debug: bool, offline: bool, verbose: bool) -> None:
+    """Search for the recipe by which existing models are merged into a better one."""
+    ctx.obj = {"debug": debug, "offline": offline}
+    logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, stream=sys.stderr)
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    switches = [a for a in ("--debug", "--offline", "--verbose") if a in given]
+    rest = [a for a in given if a not in switches]  # valid before and after the command
+    sys.exit(_exit_code([*switches, *rest], debug="--debug" in switches))
+
+
+def _exit_code(arguments: Sequence[str], *, debug: bool) -> int:
+    try:
+        group.main(args=list(arguments), prog_name="evomerge", standalone_mode=False)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except Exception as error:
+        if debug:
+            raise
+        return _show(error)
+    return 0
+
+
+def _show(error: Exception) -> int:
+    if isinstance(error, EvomergeError):
+        lines = error.problems if isinstance(error, ConfigError) else str(error).splitlines()
+        for line in lines:
+            click.echo(f"error: {line}", err=True)
+        if len(lines) > 1:
+            click.echo(f"{len(lines)} problems", err=True)
+        return error.exit_code
+    if isinstance(error, OSError):
+        click.echo(f"error: {error}", err=True)
+        return 1
+    click.echo(
+        f"error: evomerge itself failed: {type(error).__name__}: {error}\n"
+        "Run the same command with --debug for the traceback to report.",
+        err=True,
+    )
+    return OUR_FAULT

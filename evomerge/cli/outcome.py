@@ -1,0 +1,23 @@
+"""What a finished run prints: tables, verdict, files, and the commands that go on."""
+
+from rich.console import Console
+
+from evomerge.experiment.study import Study
+from evomerge.report.terminal import baselines_table, front_table
+
+
+def show_outcome(study: Study) -> None:
+    """Print a study's outcome to stdout."""
+    summary = study.summary()
+    console = Console()
+    console.print(baselines_table(summary))
+    console.print(front_table(summary))
+    console.print(summary.verdict, highlight=False, soft_wrap=True)
+    console.print(
+        f"\nreport:  {study.path / 'report.html'}\n"
+        f"front:   {study.path / 'front.csv'}, recipes in {study.path / 'front'}\n"
+        f"extend:  evomerge resume {study.path} --add 100\n"
+        f"export:  evomerge export {study.path} --trial N OUT_DIR",
+        highlight=False,
+        soft_wrap=True,
+    )

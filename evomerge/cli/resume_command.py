@@ -1,0 +1,33 @@
+"""``evomerge resume``: continue or extend a run."""
+
+from pathlib import Path
+
+import click
+
+from evomerge.cli.outcome import show_outcome
+from evomerge.cli.pairs import named_pairs
+from evomerge.cli.progress import stoppable, watching
+from evomerge.experiment.session import ResumeOptions, resume
+
+
+@click.command(name="resume")
+@click.argument("run_dir", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--add", type=click.IntRange(min=1), metavar="N", help="Go on for N further candidates."
+)
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="NAME=MODEL",
+    help="Where a source model is now, if it has moved; may be repeated.",
+)
+@click.pass_obj
+def command(
+    obj: dict[str, bool], run_dir: Path, add: int | None, models: tuple[str, ...]
+) -> None:
+    """Continue the search in RUN_DIR from wherever it stands."""
+    places = named_pairs(models, "--model")
+    with watching() as observer, stoppable(observer):
+        study = resume(run_dir, ResumeOptions(add or 0, places, obj["offline"], observer))
+    show_outcome(study)

@@ -1,0 +1,26 @@
+"""``evomerge validate``: check an experiment without running it."""
+
+from pathlib import Path
+
+import click
+
+from evomerge.experiment.load import load_experiment
+from evomerge.experiment.plan import plan
+from evomerge.experiment.prepare import prepare
+from evomerge.search.budget import Budget
+
+
+@click.command(name="validate")
+@click.argument("experiment", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("-o", "overrides", multiple=True, metavar="KEY=VALUE", help="As for run.")
+@click.pass_obj
+def command(obj: dict[str, bool], experiment: Path, overrides: tuple[str, ...]) -> None:
+    """Check EXPERIMENT: keys, models, tasks, space; every problem is named at once.
+
+    Of models only configurations, tokenizers and safetensors headers are read.
+    """
+    prepared = prepare(load_experiment(experiment, overrides), offline=obj["offline"])
+    budget = Budget(**prepared.spec.budget.model_dump())
+    for line in plan(prepared, budget):
+        click.echo(line)
+    click.echo(f"{experiment}: valid")

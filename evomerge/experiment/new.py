@@ -1,0 +1,156 @@
+"""Write a commented experiment file for a user's own models and tasks."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from evomerge.core.atomic_write import write_text
+from evomerge.core.errors import CheckpointError, ConfigError
+from evomerge.experiment.presets import find_folder
+from evomerge.experiment.spec import BASE, ModelsSpec
+from evomerge.fitness.harness import TaskSpec, load_tasks
+from evomerge.fitness.harness_task import HarnessTask
+from evomerge.merging.checkpoint import SourceModel, open_source
+from evomerge.merging.compatibility import check as check_compatibility
+
+_SEARCH_ITEMS = 100
+
+
+@dataclass(frozen=True)
+class NewExperiment:
+    """What the file is to name."""
+
+    name: str
+    base: str | None
+    experts: Mapping[str, str]
+    tasks: Sequence[str]
+    include: Sequence[str] = ()
+
+
+def write_experiment(folder: Path, new: NewExperiment, *, offline: bool = False) -> Path:
+    """Write ``experiment.yaml`` into a folder; models and tasks are looked at first.
+
+    Args:
+        folder: Made if it does not exist; must not hold an experiment yet.
+        new: Models and tasks.
+        offline: Ask no hub for anything.
+
+    Returns:
+        The file's path; ``evomerge validate`` accepts it.
+
+    Raises:
+        ConfigError: A task is unknown, a name unusable, or the file exists already.
+        CheckpointError: A model cannot be read or does not fit the others.
+    """
+    path = folder / "experiment.yaml"
+    if path.exists():
+        raise ConfigError(f"{path} exists already; choose another folder or delete it.")
+    try:
+        models = ModelsSpec(base=new.base, experts=dict(new.experts))
+    except ValueError as error:
+        reason = str(error).splitlines()[2].strip()
+        raise ConfigError(f"--expert: {reason}") from error
+    _check_models(models.all, offline=offline)
+    include = [find_folder(given, Path()) for given in new.include]
+    missing = [given for given, found in zip(new.include, include, strict=True) if not found]
+    if missing:
+        raise ConfigError(f"--include {missing[0]}: no such folder.")
+    found = [place for place in include if place is not None]
+    tasks = load_tasks([TaskSpec(name) for name in new.tasks], found, offline=offline)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(path, experiment_text(new, folder, found, tasks))
+    return path
+
+
+def _check_models(models: Mapping[str, str], *, offline: bool) -> None:
+    opened: dict[str, SourceModel] = {}
+    problems: list[str] = []
+    for name, model in models.items():
+        try:
+            opened[name] = open_source(model, offline=offline)
+        except CheckpointError as error:
+            problems.append(f"{'--base' if name == BASE else f'--expert {name}'}: {error}")
+    if not problems:
+        problems = check_compatibility(opened, next(iter(opened)))
+    if problems:
+        raise CheckpointError("\n".join(problems))
+
+
+def experiment_text(
+    new: NewExperiment,
+    folder: Path,
+    include: Sequence[Path],
+    tasks: Mapping[str, HarnessTask],
+) -> str:
+    """The YAML text: every section with a comment on what else it may hold."""
+    several = len(new.tasks) > 1
+    smallest = min(len(task.bank.items("search")) for task in tasks.values())
+    metrics = {
+        name: "accuracy" if "accuracy" in task.metrics else next(iter(task.metrics))
+        for name, task in tasks.items()
+    }
+    lines = [
+        f"name: {_plain(new.name)}",
+        "seed: 0                  # same seed, file and versions give the same search",
+        "",
+        "models:                  # folders (from this file's place) or hub ids",
+        *([f"  base: {_place(new.base, folder)}"] if new.base else []),
+        "  experts:",
+        *(f"    {name}: {_place(place, folder)}" for name, place in new.experts.items()),
+        "",
+        "# What may vary: a preset's name, a YAML file, or a mapping as in the presets.",
+        *_space_lines(has_base=new.base is not None, experts=len(new.experts)),
+        "",
+        "tasks:                   # lm-eval tasks: built-in ones by name, your own by folder",
+        f"  include: [{', '.join(_place(str(place), folder) for place in include)}]",
+        f"  use: [{', '.join(_plain(name) for name in new.tasks)}]",
+        "",
+        "fitness:",
+        "  items:                 # of each task, drawn once by the seed",
+        f"    search: {min(_SEARCH_ITEMS, smallest):<6}       # answered by every candidate",
+        "    validation: all      # answered by the search front, to choose the final front",
+        "    test: all            # answered by the final front, for the report only",
+        "",
+        "# Also: gold_logprob (mean log-likelihood of the right answer), margin, and every",
+        "# metric of the task itself. 'tasks: [a, b]' takes the mean over several tasks.",
+        "objectives:",
+        *(f"  - {{maximize: {metrics[name]}, task: {_plain(name)}}}" for name in new.tasks),
+        "",
+        "optimizer:               # nsga2: several objectives; cma_es: one; random: baseline",
+        f"  name: {'nsga2' if several else 'cma_es'}",
+        *(["  population: 24"] if several else []),
+        "",
+        "budget:                  # a hard total; also: minutes, item_evaluations",
+        "  candidates: 240",
+        "",
+        "evaluation:              # part of a score's identity, fixed for a run",
+        "  dtype: auto            # as the base is stored; or float32, bfloat16, float16",
+        "  device: cpu            # or cuda",
+        "  batch_size: 32",
+        "  apply_chat_template: false",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _space_lines(*, has_base: bool, experts: int) -> list[str]:
+    if has_base:
+        return [
+            "# Others: ties, ties_by_block, dare_ties, task_arithmetic, linear, slerp.",
+            "space: task_arithmetic_by_block",
+        ]
+    other = "slerp" if experts == 2 else "linear"
+    return ["# Without a base: linear, or slerp for two experts.", f"space: {other}"]
+
+
+def _place(model: str | None, folder: Path) -> str:
+    """A model as the file names it: a local folder from the file's place, else as given."""
+    path = Path(model or "").expanduser()
+    return _plain(os.path.relpath(path, folder) if path.is_dir() else str(model))
+
+
+def _plain(text: str) -> str:
+    """The text as a YAML scalar, quoted where it must be."""
+    return yaml.safe_dump(text, default_flow_style=True, width=10_000).splitlines()[0]

@@ -1,0 +1,44 @@
+"""What an experiment is about to do, in a few sentences."""
+
+from pathlib import Path
+
+from evomerge.experiment.prepare import Prepared
+from evomerge.search.budget import Budget
+
+
+def plan(prepared: Prepared, budget: Budget, run_dir: Path | None = None) -> tuple[str, ...]:
+    """Models, space, items and budget, one line each."""
+    spec = prepared.spec
+    reference = prepared.sources[prepared.models.sources[0].name]
+    millions = sum(info.entries for info in reference.tensors.values()) / 1e6
+    each = sum(map(len, prepared.items["search"].values()))
+    operators = " or ".join(spec.space.operator)
+    lines = [
+        f"{spec.name}: {len(prepared.sources)} source models of {millions:,.1f} M parameters "
+        f"({', '.join(prepared.sources)})",
+        f"space: {operators} with {len(prepared.space.genes)} genes; "
+        f"optimizer: {spec.optimizer.name}, seed {spec.seed}",
+        f"each candidate answers {each:,} items of {len(prepared.tasks)} tasks "
+        f"({', '.join(prepared.tasks)}) for {_objectives(prepared)}",
+        f"budget: {_budget(budget)}; sources and baselines are scored besides: "
+        f"{len(prepared.space.baselines())}",
+    ]
+    lines += [f"note: {note}" for note in prepared.notes]
+    if run_dir is not None:
+        lines.append(f"run directory: {run_dir}")
+    return tuple(lines)
+
+
+def _objectives(prepared: Prepared) -> str:
+    return ", ".join(f"{o.direction} {o.name}" for o in prepared.objectives)
+
+
+def _budget(budget: Budget) -> str:
+    parts = []
+    if budget.candidates is not None:
+        parts.append(f"{budget.candidates:,} candidates")
+    if budget.minutes is not None:
+        parts.append(f"{budget.minutes:g} minutes")
+    if budget.item_evaluations is not None:
+        parts.append(f"{budget.item_evaluations:,} item evaluations")
+    return " or ".join(parts)
