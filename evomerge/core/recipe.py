@@ -106,10 +106,16 @@ class Recipe:
 
     @cached_property
     def digest(self) -> str:
-        """Identity of the merged weights: 32 hex digits; names and places do not count."""
-        identities = {source.name: source.identity for source in self.sources}
+        """Identity of the merged model, 32 hex digits; where sources lie does not count.
+
+        Names count, since they key the masks of stochastic operators, and so does the order
+        of a rule's models, since slerp goes from the first to the second.
+        """
         plain = self.to_plain()
-        plain["sources"] = identities
+        plain["sources"] = {source.name: source.identity for source in self.sources}
+        plain["reference"] = self.reference
+        for rule in plain["rules"]:
+            rule["models"] = list(rule["models"].items())
         return digest(plain)
 
     def with_sources(self, sources: Mapping[str, Source]) -> Self:

@@ -260,9 +260,7 @@ def check_parameter_space(
         kind = f"parameter of {' / '.join(spec.operator)}"
         if known:
             problems += [
-                f"space.{section}: {unknown(kind, p, names)}."
-                for p in given
-                if p not in names
+                f"space.{section}: {unknown(kind, p, names)}." for p in given if p not in names
             ]
     for operator in known:
         problems += _model_problems(operator, models)

@@ -1,0 +1,60 @@
+"""The options of every optimizer: the keys of an experiment file's ``optimizer:`` section.
+
+They stand apart from the optimizers so that checking a file loads neither pymoo nor pycma.
+"""
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+_CLOSED = ConfigDict(extra="forbid", strict=True)
+
+
+@dataclass(frozen=True, config=_CLOSED)
+class RandomSearchOptions:
+    """Random search has no options."""
+
+
+@dataclass(frozen=True, config=_CLOSED)
+class Nsga2Options:
+    """Options of NSGA-II; the defaults suit 100 to 500 candidates."""
+
+    population: int = Field(
+        24, ge=4, le=10_000, description="Candidates a generation, and parents kept."
+    )
+    crossover_probability: float = Field(
+        0.9, ge=0, le=1, description="Share of parent pairs that are recombined."
+    )
+    crossover_eta: float = Field(
+        10.0, ge=1, le=100, description="The higher, the closer children stay to a parent."
+    )
+    mutation_probability: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Chance that a gene mutates; none means one gene a child on average.",
+    )
+    mutation_eta: float = Field(
+        10.0, ge=1, le=100, description="The higher, the smaller the steps of number genes."
+    )
+
+
+@dataclass(frozen=True, config=_CLOSED)
+class CmaEsOptions:
+    """Options of CMA-ES."""
+
+    population: int | None = Field(
+        None,
+        ge=4,
+        le=10_000,
+        description="Candidates a generation; none means 4 + 3 ln(number of genes). "
+        "Every restart doubles it.",
+    )
+    sigma: float = Field(
+        0.15, gt=0, le=1, description="First standard deviation, as a share of a gene's range."
+    )
+    diagonal_above: int = Field(
+        20,
+        ge=0,
+        description="With more genes than this, variances are learned but no correlations "
+        "(sep-CMA-ES): they take candidates in the square of the number of genes.",
+    )
