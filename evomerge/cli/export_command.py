@@ -5,7 +5,6 @@ from pathlib import Path
 import click
 
 from evomerge.cli.pairs import named_pairs
-from evomerge.experiment.export import export_trial
 
 
 @click.command(name="export")
@@ -20,6 +19,8 @@ def command(
     obj: dict[str, bool], run_dir: Path, out_dir: Path, trial: int, models: tuple[str, ...]
 ) -> None:
     """Merge trial N of RUN_DIR into a Hugging Face model folder OUT_DIR."""
+    from evomerge.experiment.export import export_trial
+
     places = named_pairs(models, "--model")
     export_trial(run_dir, trial, out_dir, places, offline=obj["offline"])
     click.echo(out_dir)

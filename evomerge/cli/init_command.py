@@ -6,7 +6,6 @@ from pathlib import Path
 import click
 
 from evomerge.cli.pairs import named_pairs
-from evomerge.experiment.new import NewExperiment, write_experiment
 
 
 @click.command(name="init")
@@ -41,6 +40,8 @@ def command(
     include: tuple[str, ...],
 ) -> None:
     """Write a commented experiment.yaml into DIR for your own models and tasks."""
+    from evomerge.experiment.new import NewExperiment, write_experiment
+
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", folder.resolve().name).strip("-_") or "experiment"
     new = NewExperiment(
         name, base, named_pairs(experts, "--expert"), list(dict.fromkeys(tasks)), include

@@ -11,7 +11,16 @@ import click
 from evomerge import __version__
 from evomerge.core.errors import ConfigError, EvomergeError
 
-_COMMANDS = ("run", "resume", "status", "report", "validate", "merge", "export", "init")
+_COMMANDS = {
+    "run": "Run an experiment to the end of its budget.",
+    "resume": "Continue or extend a run.",
+    "status": "Show how far a run is.",
+    "report": "Rebuild a run's report.",
+    "validate": "Check an experiment without running it.",
+    "merge": "Merge a recipe into a model folder.",
+    "export": "Merge a trial of a run into a model folder.",
+    "init": "Write an experiment file for your own models.",
+}
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C or SIGTERM, as shells use it."""
@@ -34,6 +43,11 @@ class _LazyGroup(click.Group):
         module = importlib.import_module(f"evomerge.cli.{cmd_name}_command")
         command: click.Command = module.command
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands, without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

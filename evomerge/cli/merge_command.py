@@ -5,7 +5,6 @@ from pathlib import Path
 import click
 
 from evomerge.cli.pairs import named_pairs
-from evomerge.experiment.export import merge_recipe
 
 
 @click.command(name="merge")
@@ -17,5 +16,7 @@ from evomerge.experiment.export import merge_recipe
 @click.pass_obj
 def command(obj: dict[str, bool], recipe: Path, out_dir: Path, models: tuple[str, ...]) -> None:
     """Merge RECIPE, a YAML file, into a Hugging Face model folder OUT_DIR."""
+    from evomerge.experiment.export import merge_recipe
+
     merge_recipe(recipe, out_dir, named_pairs(models, "--model"), offline=obj["offline"])
     click.echo(out_dir)

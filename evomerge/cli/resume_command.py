@@ -4,10 +4,8 @@ from pathlib import Path
 
 import click
 
-from evomerge.cli.outcome import show_outcome
 from evomerge.cli.pairs import named_pairs
 from evomerge.cli.progress import stoppable, watching
-from evomerge.experiment.session import ResumeOptions, resume
 
 
 @click.command(name="resume")
@@ -29,5 +27,9 @@ def command(
     """Continue the search in RUN_DIR from wherever it stands."""
     places = named_pairs(models, "--model")
     with watching() as observer, stoppable(observer):
+        from evomerge.experiment.session import ResumeOptions, resume
+
         study = resume(run_dir, ResumeOptions(add or 0, places, obj["offline"], observer))
+    from evomerge.cli.outcome import show_outcome
+
     show_outcome(study)

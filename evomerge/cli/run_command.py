@@ -4,9 +4,7 @@ from pathlib import Path
 
 import click
 
-from evomerge.cli.outcome import show_outcome
 from evomerge.cli.progress import stoppable, watching
-from evomerge.experiment.session import RunOptions, start
 
 
 @click.command(name="run")
@@ -39,6 +37,10 @@ def command(
 ) -> None:
     """Run EXPERIMENT, a YAML file, to the end of its budget."""
     with watching() as observer, stoppable(observer):
+        from evomerge.experiment.session import RunOptions, start
+
         options = RunOptions(out, overrides, obj["offline"], warm_start, observer)
         study = start(experiment, options)
+    from evomerge.cli.outcome import show_outcome
+
     show_outcome(study)

@@ -4,11 +4,6 @@ from pathlib import Path
 
 import click
 
-from evomerge.experiment.load import load_experiment
-from evomerge.experiment.plan import plan
-from evomerge.experiment.prepare import prepare
-from evomerge.search.budget import Budget
-
 
 @click.command(name="validate")
 @click.argument("experiment", type=click.Path(dir_okay=False, path_type=Path))
@@ -19,6 +14,11 @@ def command(obj: dict[str, bool], experiment: Path, overrides: tuple[str, ...]) 
 
     Of models only configurations, tokenizers and safetensors headers are read.
     """
+    from evomerge.experiment.load import load_experiment
+    from evomerge.experiment.plan import plan
+    from evomerge.experiment.prepare import prepare
+    from evomerge.search.budget import Budget
+
     prepared = prepare(load_experiment(experiment, overrides), offline=obj["offline"])
     budget = Budget(**prepared.spec.budget.model_dump())
     for line in plan(prepared, budget):

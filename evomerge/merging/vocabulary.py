@@ -1,0 +1,73 @@
+"""Vocabularies read from tokenizer files, so that models of different tokens are not merged."""
+
+import filecmp
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from evomerge.core.errors import CheckpointError
+
+CHAT_TEMPLATE = "chat_template.jinja"
+
+
+def read_vocabulary(folder: Path) -> Mapping[str, int] | None:
+    """Token ids by token, added and special tokens included; None without tokenizer files.
+
+    A SentencePiece model without tokenizer.json counts as one entry: the digest of its bytes.
+
+    Raises:
+        CheckpointError: A tokenizer file is unreadable.
+    """
+    if (folder / "tokenizer.json").exists():
+        return _from_tokenizer_json(_load(folder / "tokenizer.json"))
+    if (folder / "vocab.json").exists():
+        added = folder / "added_tokens.json"
+        return _load(folder / "vocab.json") | (_load(added) if added.exists() else {})
+    if (folder / "tokenizer.model").exists():
+        content = (folder / "tokenizer.model").read_bytes()
+        return {f"tokenizer.model {hashlib.sha256(content).hexdigest()[:16]}": 0}
+    return None
+
+
+def same_tokenizer_file(folder: Path, other: Path) -> bool:
+    """Whether both hold the same bytes as tokenizer.json, so that it need not be parsed."""
+    ours, theirs = folder / "tokenizer.json", other / "tokenizer.json"
+    return ours.exists() and theirs.exists() and filecmp.cmp(ours, theirs, shallow=False)
+
+
+def read_merges(folder: Path) -> list[Any]:
+    """The merge rules of a BPE tokenizer.json, empty where there are none."""
+    file = folder / "tokenizer.json"
+    return list(_load(file).get("model", {}).get("merges") or []) if file.exists() else []
+
+
+def read_chat_template(folder: Path) -> str | None:
+    """The chat template's text, from its own file or from tokenizer_config.json."""
+    if (folder / CHAT_TEMPLATE).exists():
+        return (folder / CHAT_TEMPLATE).read_text(encoding="utf-8")
+    file = folder / "tokenizer_config.json"
+    template = _load(file).get("chat_template") if file.exists() else None
+    return None if template is None else str(template)
+
+
+def _from_tokenizer_json(tokenizer: dict[str, Any]) -> dict[str, int]:
+    entries = tokenizer.get("model", {}).get("vocab", {})
+    if isinstance(entries, list):  # Unigram: [[token, score], …], the id is the place
+        vocabulary = {str(entry[0]): place for place, entry in enumerate(entries)}
+    else:
+        vocabulary = {str(token): int(place) for token, place in entries.items()}
+    for token in tokenizer.get("added_tokens") or []:
+        vocabulary[str(token["content"])] = int(token["id"])
+    return vocabulary
+
+
+def _load(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file}: cannot be read: {error}.") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{file}: expected a JSON object, got {type(content).__name__}.")
+    return content
