@@ -12,7 +12,7 @@ def show_outcome(study: Study) -> None:
     console = Console()
     console.print(baselines_table(summary))
     console.print(front_table(summary))
-    console.print(summary.verdict, highlight=False, soft_wrap=True)
+    console.print(summary.verdict, highlight=False, soft_wrap=True, markup=False)
     console.print(
         f"\nreport:  {study.path / 'report.html'}\n"
         f"front:   {study.path / 'front.csv'}, recipes in {study.path / 'front'}\n"
@@ -20,4 +20,5 @@ def show_outcome(study: Study) -> None:
         f"export:  evomerge export {study.path} --trial N OUT_DIR",
         highlight=False,
         soft_wrap=True,
+        markup=False,
     )

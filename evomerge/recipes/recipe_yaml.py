@@ -14,6 +14,9 @@ _TOP = ("recipe", "base", "sources", "seed", "dtype", "rules")
 _RULE = ("operator", "layers", "contains", "parameters", "models")
 _VERSION = 1
 
+_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+"""The safe dumper in C where PyYAML was built with it: a front has many recipes."""
+
 
 def recipe_to_yaml(recipe: Recipe, comment: str = "") -> str:
     """The recipe as YAML text, with an optional comment on top.
@@ -21,7 +24,8 @@ def recipe_to_yaml(recipe: Recipe, comment: str = "") -> str:
     Reading it back gives an equal recipe with an equal digest.
     """
     lines = "".join(f"# {line}\n" for line in comment.splitlines())
-    return lines + yaml.safe_dump(recipe.to_plain(), sort_keys=False, allow_unicode=True)
+    plain = recipe.to_plain()
+    return lines + yaml.dump(plain, Dumper=_DUMPER, sort_keys=False, allow_unicode=True)
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+from quickstart import write_experiment
 
 import evomerge
 from evomerge.store.study_store import StudyStore
-from quickstart import write_experiment
 
 OPTIMIZERS = {
     "nsga2": {"optimizer": {"name": "nsga2", "population": 6}},
@@ -41,7 +41,9 @@ def command(*arguments: str, cwd: Path) -> subprocess.Popen:
 def finished_trials(run_dir: Path) -> int:
     try:
         with sqlite3.connect(f"file:{run_dir / 'study.db'}?mode=ro", uri=True) as db:
-            return db.execute("SELECT count(*) FROM trials WHERE status != 'open'").fetchone()[0]
+            return db.execute("SELECT count(*) FROM trials WHERE status != 'open'").fetchone()[
+                0
+            ]
     except sqlite3.Error:
         return 0
 
