@@ -1,5 +1,6 @@
 """Read an experiment file: presets filled in, overrides applied, all problems at once."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,11 +10,20 @@ from pydantic import BaseModel, ValidationError
 
 from evomerge.core.errors import ConfigError
 from evomerge.core.near_names import unknown
-from evomerge.experiment.presets import find_yaml
+from evomerge.experiment.presets import PresetKind, find_yaml
 from evomerge.experiment.spec import ExperimentSpec
-from evomerge.experiment.yaml_lines import YamlFile, override, read_yaml
+from evomerge.experiment.yaml_lines import (
+    Override,
+    YamlFile,
+    override,
+    parse_override,
+    read_yaml,
+)
 
-_PRESETS = {"space": "search_spaces", "fitness": "fitness"}
+_PRESETS: Mapping[str, PresetKind] = {"space": "search_spaces", "fitness": "fitness"}
+"""Keys whose value may be a path or a preset's name instead of a mapping."""
+
+Location = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
@@ -34,7 +44,8 @@ class Experiment:
 
     def where(self, *location: str | int) -> str:
         """``file:line: dotted.key`` of a key, for messages."""
-        return _where(self.files, self.overrides, location)
+        changes = [parse_override(text) for text in self.overrides]
+        return _where(self.files, changes, location)
 
 
 def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -42,80 +53,141 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
 
     Args:
         path: The YAML file.
-        overrides: ``key.path=value`` assignments that win over the file.
+        overrides: ``key.path=value`` assignments that win over the file. Those that name a
+            preset come before those of keys in it.
 
     Raises:
         ConfigError: Every unknown key, missing key and wrong value, with file and line.
     """
-    files = {"": read_yaml(path)}
-    data: dict[str, Any] = dict(files[""].data)
-    named = {
-        key: assignment.partition("=")[2].strip()
-        for assignment in overrides
-        if (key := assignment.partition("=")[0]) in _PRESETS
-    }
-    problems: list[str] = []
-    for key, kind in _PRESETS.items():
-        given = named.get(key) or data.get(key)
-        if not isinstance(given, str):
-            continue
+    draft = _Draft(read_yaml(path), path.parent)
+    draft.apply(overrides)
+    spec = draft.checked()
+    return Experiment(spec, path, draft.files, tuple(overrides))
+
+
+class _Draft:
+    """An experiment on its way from text to specification, with the problems found so far."""
+
+    def __init__(self, file: YamlFile, folder: Path) -> None:
+        self.files = {"": file}
+        self._folder = folder
+        self._data: dict[str, Any] = dict(file.data)
+        self._changes: list[Override] = []
+        self._problems: list[str] = []
+        self._not_found: set[str] = set()
+
+    def apply(self, overrides: Sequence[str]) -> None:
+        """Fill in presets and overrides."""
+        for text in overrides:
+            try:
+                self._changes.append(parse_override(text))
+            except ConfigError as error:
+                self._problems += error.problems
+        whole = [change for change in self._changes if change.path in _PRESET_PATHS]
+        self._override(whole)
+        for key, kind in _PRESETS.items():
+            if isinstance(self._data.get(key), str):
+                self._fill_in(key, kind)
+        self._override([change for change in self._changes if change not in whole])
+
+    def checked(self) -> ExperimentSpec:
+        """The specification.
+
+        Raises:
+            ConfigError: With every problem found.
+        """
         try:
-            files[key] = read_yaml(find_yaml(given, kind, path.parent))
+            spec = ExperimentSpec.model_validate(self._data)
+        except ValidationError as error:
+            raise ConfigError(self._problems + self._described(error)) from error
+        if self._problems:
+            raise ConfigError(self._problems)
+        return spec
+
+    def _override(self, changes: Sequence[Override]) -> None:
+        for change in changes:
+            if change.path[0] in self._not_found:
+                continue
+            try:
+                self._data = override(self._data, change)
+            except ConfigError as error:
+                self._problems += error.problems
+
+    def _fill_in(self, key: str, kind: PresetKind) -> None:
+        where = _where(self.files, self._changes, (key,))
+        try:
+            file = read_yaml(find_yaml(self._data.pop(key), kind, self._folder))
         except ConfigError as error:
-            where = files[""].where((key,))
-            problems += [f"{where}: {key}: {problem}" for problem in error.problems]
-            data[key] = None
+            self._problems += [f"{where}: {problem}" for problem in error.problems]
+            self._not_found.add(key)
         else:
-            data[key] = files[key].data
-    for assignment in overrides:
-        if assignment.partition("=")[0] not in named:
-            data = override(data, assignment)
-    if problems:
-        data = {key: value for key, value in data.items() if value is not None}
-    return Experiment(
-        _validated(data, files, overrides, problems), path, files, tuple(overrides)
-    )
+            self.files[key] = file
+            self._data[key] = file.data
 
-
-def _validated(
-    data: Mapping[str, Any],
-    files: Mapping[str, YamlFile],
-    overrides: Sequence[str],
-    problems: list[str],
-) -> ExperimentSpec:
-    unresolved = {key for key in _PRESETS if key not in data}
-    try:
-        spec = ExperimentSpec.model_validate(data)
-    except ValidationError as error:
+    def _described(self, error: ValidationError) -> list[str]:
+        """One message a key, in the order of the specification."""
+        reasons: dict[Location, list[str]] = {}
         for one in error.errors():
-            location = tuple(part for part in one["loc"] if not _is_tag(part))
-            if problems and one["type"] == "missing" and location[0] in unresolved:
-                continue  # named already: the preset was not found
-            message = _message(one, location)
-            problems.append(f"{_where(files, overrides, location)}: {message}")
-        raise ConfigError(problems) from error
-    if problems:
-        raise ConfigError(problems)
-    return spec
+            location = _keys_of(one, self._data)
+            if one["type"] == "missing" and location[0] in self._not_found:
+                continue  # named already
+            reasons.setdefault(location, []).append(_reason(one, location))
+        return [
+            f"{_where(self.files, self._changes, location)}: {_joined(several)}."
+            for location, several in reasons.items()
+        ]
 
 
-def _is_tag(part: str | int) -> bool:
-    """Whether a part of pydantic's location names a type or validator, not a key."""
-    return isinstance(part, str) and ("[" in part or part in {"int", "str", "float", "bool"})
+_PRESET_PATHS = {(key,) for key in _PRESETS}
 
 
-def _message(error: Mapping[str, Any], location: Sequence[str | int]) -> str:
+def _keys_of(error: Mapping[str, Any], data: Any) -> Location:  # noqa: ANN401 - any YAML value
+    """The keys that lead to an error; pydantic also names types and validators on the way."""
+    location: list[str | int] = []
+    for number, part in enumerate(error["loc"], 1):
+        within = isinstance(data, Mapping) and part in data
+        within |= isinstance(data, list) and isinstance(part, int) and part < len(data)
+        if within:
+            data = data[part]
+        if within or (error["type"] == "missing" and number == len(error["loc"])):
+            location.append(part)
+    return tuple(location)
+
+
+_PLAINER = (
+    (r"^Value error, ", ""),
+    (r"^Input should be", "must be"),
+    (r" or instance of \w+$", ""),
+    (r"a valid (?:dictionary|mapping)$", "a mapping"),
+    (r"a valid (?:list|tuple)$", "a list"),
+    (r"a valid string$", "text"),
+    (r"a valid integer\b.*$", "a whole number"),
+    (r"a valid boolean\b.*$", "true or false"),
+    (r"a valid number\b.*$", "a number"),
+)
+
+
+def _reason(error: Mapping[str, Any], location: Location) -> str:
+    """Why, without the full stop."""
     if error["type"] == "extra_forbidden":
-        return f"{unknown('key', location[-1], _known_keys(location[:-1]))}."
+        return unknown("key", location[-1], _known_keys(location[:-1]))
     if error["type"] == "missing":
-        return "this key is missing."
-    text = str(error["msg"]).removeprefix("Value error, ")
+        return "this key is missing"
+    text = str(error["msg"])
+    for pattern, plainer in _PLAINER:
+        text = re.sub(pattern, plainer, text)
     found = error["input"]
-    shown = "" if isinstance(found, Mapping | list | tuple) else f", found {found!r:.60}"
-    return f"{text}{shown}."
+    told = isinstance(found, Mapping | list | tuple) or "found" in text
+    return text if told else f"{text}, found {found!r:.60}"
 
 
-def _known_keys(location: Sequence[str | int]) -> list[str]:
+def _joined(reasons: Sequence[str]) -> str:
+    """Reasons of the alternatives that a key's value may be, what was found only once."""
+    *others, last = dict.fromkeys(reasons)
+    return " or ".join([*(reason.partition(", found ")[0] for reason in others), last])
+
+
+def _known_keys(location: Location) -> list[str]:
     model: type[BaseModel] = ExperimentSpec
     for part in location:
         if isinstance(part, str) and part in model.model_fields:
@@ -131,14 +203,15 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 - any 
 
 
 def _where(
-    files: Mapping[str, YamlFile], overrides: Sequence[str], location: Sequence[str | int]
+    files: Mapping[str, YamlFile], changes: Sequence[Override], location: Sequence[str | int]
 ) -> str:
-    dotted = ".".join(map(str, location))
-    for assignment in overrides:
-        key = assignment.partition("=")[0]
-        if dotted == key or dotted.startswith(f"{key}."):
-            return f"-o {assignment}: {dotted}"
-    first = str(location[0]) if location else ""
-    if first in files:
-        return f"{files[first].where(location[1:])}: {dotted}"
-    return f"{files[''].where(location)}: {dotted}" if dotted else files[""].where(())
+    """``place: dotted.key``, where the place is the override or the file that set the key."""
+    keys = tuple(map(str, location))
+    dotted = ".".join(keys)
+    preset = files.get(keys[0]) if keys else None
+    for change in reversed(changes):
+        names_preset = preset is not None and len(keys) > 1 and change.path == keys[:1]
+        if keys[: len(change.path)] == change.path and not names_preset:
+            return f"{change.shown}: {dotted}"
+    place = preset.where(keys[1:]) if preset else files[""].where(keys)
+    return f"{place}: {dotted}" if dotted else place

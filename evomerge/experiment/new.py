@@ -5,18 +5,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
+from pydantic import ValidationError
 
 from evomerge.core.atomic_write import write_text
 from evomerge.core.errors import CheckpointError, ConfigError
+from evomerge.core.tensor_names import count_layers
 from evomerge.experiment.presets import find_folder
 from evomerge.experiment.spec import BASE, ModelsSpec
 from evomerge.fitness.harness import TaskSpec, load_tasks
 from evomerge.fitness.harness_task import HarnessTask
 from evomerge.merging.checkpoint import SourceModel, open_source
 from evomerge.merging.compatibility import check as check_compatibility
+from evomerge.recipes.yaml_text import yaml_scalar
 
 _SEARCH_ITEMS = 100
+_BLOCKS, _KNOTS = 3, 5
+"""Layers that the presets by block, and slerp's, need at least."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +54,10 @@ def write_experiment(folder: Path, new: NewExperiment, *, offline: bool = False)
         raise ConfigError(f"{path} exists already; choose another folder or delete it.")
     try:
         models = ModelsSpec(base=new.base, experts=dict(new.experts))
-    except ValueError as error:
-        reason = str(error).splitlines()[2].strip()
+    except ValidationError as error:
+        reason = "; ".join(e["msg"].removeprefix("Value error, ") for e in error.errors())
         raise ConfigError(f"--expert: {reason}") from error
-    _check_models(models.all, offline=offline)
+    layers = _checked_layers(models.all, offline=offline)
     include = [find_folder(given, Path()) for given in new.include]
     missing = [given for given, found in zip(new.include, include, strict=True) if not found]
     if missing:
@@ -61,11 +65,13 @@ def write_experiment(folder: Path, new: NewExperiment, *, offline: bool = False)
     found = [place for place in include if place is not None]
     tasks = load_tasks([TaskSpec(name) for name in new.tasks], found, offline=offline)
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(path, experiment_text(new, folder, found, tasks))
+    space = _space_lines(has_base=bool(new.base), experts=len(new.experts), layers=layers)
+    write_text(path, experiment_text(new, folder, found, tasks, space))
     return path
 
 
-def _check_models(models: Mapping[str, str], *, offline: bool) -> None:
+def _checked_layers(models: Mapping[str, str], *, offline: bool) -> int:
+    """The number of layers of models that fit each other."""
     opened: dict[str, SourceModel] = {}
     problems: list[str] = []
     for name, model in models.items():
@@ -77,6 +83,7 @@ def _check_models(models: Mapping[str, str], *, offline: bool) -> None:
         problems = check_compatibility(opened, next(iter(opened)))
     if problems:
         raise CheckpointError("\n".join(problems))
+    return count_layers(list(next(iter(opened.values())).tensors))
 
 
 def experiment_text(
@@ -84,6 +91,7 @@ def experiment_text(
     folder: Path,
     include: Sequence[Path],
     tasks: Mapping[str, HarnessTask],
+    space: Sequence[str],
 ) -> str:
     """The YAML text: every section with a comment on what else it may hold."""
     several = len(new.tasks) > 1
@@ -93,20 +101,23 @@ def experiment_text(
         for name, task in tasks.items()
     }
     lines = [
-        f"name: {_plain(new.name)}",
+        f"name: {yaml_scalar(new.name)}",
         "seed: 0                  # same seed, file and versions give the same search",
         "",
         "models:                  # folders (from this file's place) or hub ids",
         *([f"  base: {_place(new.base, folder)}"] if new.base else []),
         "  experts:",
-        *(f"    {name}: {_place(place, folder)}" for name, place in new.experts.items()),
+        *(
+            f"    {yaml_scalar(name)}: {_place(place, folder)}"
+            for name, place in new.experts.items()
+        ),
         "",
         "# What may vary: a preset's name, a YAML file, or a mapping as in the presets.",
-        *_space_lines(has_base=new.base is not None, experts=len(new.experts)),
+        *space,
         "",
         "tasks:                   # lm-eval tasks: built-in ones by name, your own by folder",
         f"  include: [{', '.join(_place(str(place), folder) for place in include)}]",
-        f"  use: [{', '.join(_plain(name) for name in new.tasks)}]",
+        f"  use: [{', '.join(yaml_scalar(name) for name in new.tasks)}]",
         "",
         "fitness:",
         "  items:                 # of each task, drawn once by the seed",
@@ -117,7 +128,10 @@ def experiment_text(
         "# Also: gold_logprob (mean log-likelihood of the right answer), margin, and every",
         "# metric of the task itself. 'tasks: [a, b]' takes the mean over several tasks.",
         "objectives:",
-        *(f"  - {{maximize: {metrics[name]}, task: {_plain(name)}}}" for name in new.tasks),
+        *(
+            f"  - {{maximize: {yaml_scalar(metrics[name])}, task: {yaml_scalar(name)}}}"
+            for name in new.tasks
+        ),
         "",
         "optimizer:               # nsga2: several objectives; cma_es: one; random: baseline",
         f"  name: {'nsga2' if several else 'cma_es'}",
@@ -135,22 +149,22 @@ def experiment_text(
     return "\n".join(lines) + "\n"
 
 
-def _space_lines(*, has_base: bool, experts: int) -> list[str]:
+def _space_lines(*, has_base: bool, experts: int, layers: int) -> list[str]:
+    """A first space that suits the models; few layers are not cut into groups."""
     if has_base:
         return [
             "# Others: ties, ties_by_block, dare_ties, task_arithmetic, linear, slerp.",
-            "space: task_arithmetic_by_block",
+            f"space: task_arithmetic{'_by_block' if layers >= _BLOCKS else ''}",
         ]
-    other = "slerp" if experts == 2 else "linear"
-    return ["# Without a base: linear, or slerp for two experts.", f"space: {other}"]
+    hint = "# Without a base: linear, or slerp for two experts."
+    if experts == 2:
+        inline = "{operator: slerp, merge: {t: [0.0, 1.0]}}"
+        return [hint, f"space: {'slerp' if layers >= _KNOTS else inline}"]
+    inline = "{operator: linear, experts: {weight: [0.05, 1.0]}}"
+    return [hint, f"space: {'linear' if layers >= _BLOCKS else inline}"]
 
 
 def _place(model: str | None, folder: Path) -> str:
     """A model as the file names it: a local folder from the file's place, else as given."""
     path = Path(model or "").expanduser()
-    return _plain(os.path.relpath(path, folder) if path.is_dir() else str(model))
-
-
-def _plain(text: str) -> str:
-    """The text as a YAML scalar, quoted where it must be."""
-    return yaml.safe_dump(text, default_flow_style=True, width=10_000).splitlines()[0]
+    return yaml_scalar(os.path.relpath(path, folder) if path.is_dir() else str(model))

@@ -20,8 +20,8 @@ def plan(prepared: Prepared, budget: Budget, run_dir: Path | None = None) -> tup
         f"optimizer: {spec.optimizer.name}, seed {spec.seed}",
         f"each candidate answers {each:,} items of {len(prepared.tasks)} tasks "
         f"({', '.join(prepared.tasks)}) for {_objectives(prepared)}",
-        f"budget: {_budget(budget)}; sources and baselines are scored besides: "
-        f"{len(prepared.space.baselines())}",
+        f"budget: {_budget(budget)}; {len(prepared.space.baselines())} sources and baselines "
+        "are scored first",
     ]
     lines += [f"note: {note}" for note in prepared.notes]
     if run_dir is not None:

@@ -1,12 +1,16 @@
 """Find search spaces, fitness definitions and task folders by path or by name."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from evomerge.core.errors import ConfigError
 from evomerge.core.near_names import unknown
 
+PresetKind = Literal["search_spaces", "fitness"]
+
 _PACKAGE = Path(__file__).resolve().parent.parent
+_CALLED = {"search_spaces": "search space", "fitness": "fitness definition"}
 
 
 def preset_root() -> Path:
@@ -18,11 +22,11 @@ def preset_root() -> Path:
     return packaged if packaged.is_dir() else _PACKAGE.parent
 
 
-def find_yaml(given: str, kind: str, folder: Path) -> Path:
+def find_yaml(given: str, kind: PresetKind, folder: Path) -> Path:
     """The YAML file that an experiment means.
 
-    Looked for, in this order: the path as given, from the experiment's folder and from the
-    working directory; then a preset of that name.
+    Looked for, in this order: the path as given, from the experiment's folder, the working
+    directory and the presets' folder; then a preset of that name.
 
     Args:
         given: A path or a preset's name, with or without ``.yaml``.
@@ -32,14 +36,14 @@ def find_yaml(given: str, kind: str, folder: Path) -> Path:
     Raises:
         ConfigError: None of them exists; names the presets.
     """
-    for place in (folder / given, Path(given), preset_root() / given):
+    for place in _places(given, folder):
         if place.is_file():
             return place
-    name = Path(given).name.removesuffix(".yaml")
     presets = {path.stem: path for path in sorted((preset_root() / kind).glob("*.yaml"))}
-    if name in presets and given in (name, f"{name}.yaml", f"{kind}/{name}.yaml"):
+    name = given.removesuffix(".yaml").removeprefix(f"{kind}/")
+    if name in presets:
         return presets[name]
-    raise ConfigError(f"{unknown(kind.replace('_', ' ').rstrip('s'), given, presets)}.")
+    raise ConfigError(f"{unknown(_CALLED[kind], given, presets)}; no such file either.")
 
 
 def find_folder(given: str, folder: Path) -> Path | None:
@@ -50,6 +54,6 @@ def find_folder(given: str, folder: Path) -> Path | None:
     return None
 
 
-def _places(given: str, folder: Path) -> Sequence[Path]:
+def _places(given: str, folder: Path) -> Iterator[Path]:
     path = Path(given).expanduser()
-    return (folder / path, path, preset_root() / path)
+    yield from (folder / path, path, preset_root() / path)

@@ -1,10 +1,19 @@
 """The typed experiment file; unknown keys are errors."""
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictInt,
+    model_validator,
+)
 
 from evomerge.spaces.parameter import ParameterSpaceSpec
 
@@ -12,6 +21,13 @@ BASE = "base"
 """The name of the base model in recipes and tables."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+def _usable_name(name: str) -> str:
+    """A name that may become a folder's."""
+    if not _NAME.fullmatch(name):
+        raise ValueError("must be letters, digits, - and _, beginning with no - or _")
+    return name
 
 
 class Closed(BaseModel):
@@ -73,16 +89,13 @@ class TasksSpec(Closed):
         return self
 
 
-Count = int | Literal["all"]
-
-
-def _count(given: Any) -> Any:  # noqa: ANN401 - whatever the YAML holds
-    if isinstance(given, int) and not isinstance(given, bool) and given < 2:
+def _enough(given: Any) -> Any:  # noqa: ANN401 - whatever the YAML holds
+    if isinstance(given, int) and given < 2:
         raise ValueError(f"needs at least 2 items for a standard error, found {given}")
     return given
 
 
-ItemCount = Annotated[Count, BeforeValidator(_count)]
+ItemCount = Annotated[StrictInt | Literal["all"], BeforeValidator(_enough)]
 
 
 class ItemsSpec(Closed):
@@ -121,10 +134,19 @@ class ObjectiveSpec(Closed):
             raise ValueError("give either 'maximize: METRIC' or 'minimize: METRIC'")
         if (self.task is None) == (self.tasks is None):
             raise ValueError("give either 'task: NAME' or 'tasks: [NAMES]'")
-        weights = list(self.weights.values())
-        if not weights or min(weights) <= 0:
-            raise ValueError("'tasks' needs at least one task, all weights above 0")
+        raw = self._raw_weights
+        if not raw or not all(0 < weight < math.inf for weight in raw.values()):
+            raise ValueError("'tasks' needs at least one task, all weights finite and above 0")
+        if not isinstance(self.tasks, Mapping | None) and len(raw) < len(self.tasks):
+            raise ValueError(f"'tasks' names one twice: {list(self.tasks)}")
         return self
+
+    @property
+    def _raw_weights(self) -> dict[str, float]:
+        if self.task is not None:
+            return {self.task: 1.0}
+        given = self.tasks or {}
+        return dict(given) if isinstance(given, Mapping) else dict.fromkeys(given, 1.0)
 
     @property
     def metric(self) -> str:
@@ -134,12 +156,9 @@ class ObjectiveSpec(Closed):
     @property
     def weights(self) -> dict[str, float]:
         """Weight by task, summing to 1."""
-        if self.task is not None:
-            return {self.task: 1.0}
-        given = self.tasks or {}
-        raw = dict(given) if isinstance(given, Mapping) else dict.fromkeys(given, 1.0)
-        total = sum(raw.values())
-        return {task: weight / total if total > 0 else 0.0 for task, weight in raw.items()}
+        raw = self._raw_weights
+        total = math.fsum(raw.values())
+        return {task: weight / total for task, weight in raw.items()}
 
 
 class OptimizerSpec(BaseModel):
@@ -159,7 +178,7 @@ class BudgetSpec(Closed):
     """The hard total that the study may spend; the first limit reached ends the search."""
 
     candidates: int | None = Field(default=None, ge=1)
-    minutes: float | None = Field(default=None, gt=0)
+    minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     item_evaluations: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
@@ -195,7 +214,9 @@ class EvaluationSpec(Closed):
 class ExperimentSpec(Closed):
     """A whole experiment, as written in ``experiment.yaml``."""
 
-    name: Annotated[str, Field(pattern=_NAME.pattern + "$", max_length=80)]
+    name: Annotated[str, AfterValidator(_usable_name), Field(max_length=80)]
+    """Names the run directory."""
+
     seed: int = 0
     models: ModelsSpec
     space: ParameterSpaceSpec

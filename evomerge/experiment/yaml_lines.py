@@ -1,6 +1,5 @@
 """YAML files read safely, with the line of every key kept for error messages."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,35 +8,26 @@ from typing import Any
 import yaml
 
 from evomerge.core.errors import ConfigError
+from evomerge.recipes.yaml_text import YamlError, load_yaml, load_yaml_with_nodes
 
-Path_ = tuple[str | int, ...]
-
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, with numbers such as ``1e-3`` read as YAML 1.2 reads them."""
+KeyPath = tuple[str, ...]
+"""Keys from the top level down; places in lists as text, from 0."""
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\d[\d_]*)(?:\.\d*)?[eE][-+]?\d+$"),
-    list("-+0123456789"),
-)
-
-
-@dataclass
+@dataclass(frozen=True)
 class YamlFile:
     """A parsed YAML mapping that knows where each key stands."""
 
     path: str
     """What messages call the file."""
 
-    data: dict[str, Any]
-    lines: dict[Path_, int] = field(default_factory=dict)
+    data: Mapping[str, Any]
+    lines: Mapping[KeyPath, int] = field(default_factory=dict)
     """Line number, from 1, by key path."""
 
     def where(self, location: Sequence[str | int]) -> str:
-        """``file:line`` of the deepest known part of a key path."""
-        key = tuple(location)
+        """``file:line`` of the deepest known part of a key path, or just the file."""
+        key = tuple(map(str, location))
         while key and key not in self.lines:
             key = key[:-1]
         return f"{self.path}:{self.lines[key]}" if key else self.path
@@ -64,69 +54,91 @@ def parse_yaml(text: str, path: str) -> YamlFile:
     Raises:
         ConfigError: Not YAML, no mapping, or a key stands twice.
     """
-    loader = _Loader(text)
     try:
-        node = loader.get_single_node()
-        file = YamlFile(path, {})
-        problems: list[str] = []
-        if not isinstance(node, yaml.MappingNode):
-            raise ConfigError(f"{path}: expected a mapping of keys to values at the top level.")
-        _note_lines(node, (), file, problems)
-        if problems:
-            raise ConfigError(problems)
-        file.data = loader.construct_document(node)
-    except yaml.MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ConfigError(f"{path}{line}: not valid YAML: {error.problem}.") from error
-    finally:
-        loader.dispose()
-    return file
+        data, node = load_yaml_with_nodes(text)
+    except YamlError as error:
+        place = path if error.line is None else f"{path}:{error.line}"
+        raise ConfigError(f"{place}: not valid YAML: {error.reason}.") from error
+    if node is None or not isinstance(data, dict):
+        raise ConfigError(f"{path}: expected a mapping of keys to values at the top level.")
+    return YamlFile(path, data, dict(_lines(node)))
 
 
-def _note_lines(node: yaml.Node, at: Path_, file: YamlFile, problems: list[str]) -> None:
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            name = str(key.value)
-            line = key.start_mark.line + 1
-            if name in seen:
-                problems.append(f"{file.path}:{line}: the key {name!r} stands twice.")
-            seen.add(name)
-            file.lines[(*at, name)] = line
-            _note_lines(value, (*at, name), file, problems)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            file.lines[(*at, index)] = value.start_mark.line + 1
-            _note_lines(value, (*at, index), file, problems)
+def _lines(root: yaml.Node) -> list[tuple[KeyPath, int]]:
+    """Line by key path, without what an alias repeats: its anchor's lines would mislead."""
+    lines: list[tuple[KeyPath, int]] = []
+    waiting: list[tuple[KeyPath, yaml.Node]] = [((), root)]
+    seen: set[int] = set()
+    while waiting:
+        at, node = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            entries = [(str(key.value), key, value) for key, value in node.value]
+        elif isinstance(node, yaml.SequenceNode):
+            entries = [(str(number), value, value) for number, value in enumerate(node.value)]
+        else:
+            continue
+        for name, marked, value in entries:
+            lines.append(((*at, name), marked.start_mark.line + 1))
+            waiting.append(((*at, name), value))
+    return lines
 
 
-def override(data: Mapping[str, Any], assignment: str) -> dict[str, Any]:
-    """A copy of nested mappings with one key set.
+@dataclass(frozen=True)
+class Override:
+    """A ``key.path=value`` assignment that wins over a file."""
 
-    Args:
-        data: What to change.
-        assignment: ``a.b.c=value``; the value is read as YAML.
+    text: str
+    """As it was given."""
+
+    path: KeyPath
+    value: Any
+    """Read as YAML."""
+
+    @property
+    def shown(self) -> str:
+        """What messages call it."""
+        return f"-o {self.text}"
+
+
+def parse_override(text: str) -> Override:
+    """A ``key.path=value`` assignment; the value is YAML, places in lists count from 0.
 
     Raises:
-        ConfigError: No ``=``, or a part of the path is not a mapping.
+        ConfigError: No ``=`` or no key, or the value is not YAML.
     """
-    dotted, equals, text = assignment.partition("=")
-    if not equals or not dotted:
-        raise ConfigError(f"-o {assignment}: expected key.path=value.")
+    dotted, equals, given = text.partition("=")
+    path = tuple(part.strip() for part in dotted.split("."))
+    if not equals or not all(path):
+        raise ConfigError(f"-o {text}: expected key.path=value.")
     try:
-        value = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"-o {assignment}: the value is not valid YAML.") from error
-    changed = dict(data)
-    here = changed
-    *parents, last = dotted.split(".")
-    for part in parents:
-        below = here.get(part, {})
-        if not isinstance(below, Mapping):
-            raise ConfigError(
-                f"-o {assignment}: {part!r} holds {below!r:.60}, so nothing is below it."
-            )
-        here[part] = dict(below)
-        here = here[part]
-    here[last] = value
+        return Override(text, path, load_yaml(given))
+    except YamlError as error:
+        raise ConfigError(f"-o {text}: the value is not valid YAML: {error}.") from error
+
+
+def override(data: Mapping[str, Any], change: Override) -> dict[str, Any]:
+    """A copy of nested mappings and lists with one value set; missing mappings are made.
+
+    Raises:
+        ConfigError: The path goes below a plain value, or beyond a list.
+    """
+    changed: dict[str, Any] = _changed(data, change, 0)
     return changed
+
+
+def _changed(node: Any, change: Override, depth: int) -> Any:  # noqa: ANN401 - any YAML value
+    if depth == len(change.path):
+        return change.value
+    key = change.path[depth]
+    if node is None or isinstance(node, Mapping):
+        below = dict(node or {})
+        return below | {key: _changed(below.get(key), change, depth + 1)}
+    if isinstance(node, list) and key.isdecimal() and int(key) < len(node):
+        below_list = list(node)
+        below_list[int(key)] = _changed(node[int(key)], change, depth + 1)
+        return below_list
+    parent = ".".join(change.path[:depth])
+    raise ConfigError(f"{change.shown}: {parent} holds {node!r:.60}, in which is no {key!r}.")

@@ -66,6 +66,7 @@ class HarnessTask:
         self.output_type: str = task.OUTPUT_TYPE
         self._documents = _documents_by_split(task)
         self._starts = [0, *accumulate(len(docs) for _, docs in self._documents)]
+        self._read: dict[int, Document] = {}  # a data set decodes a row anew at each access
         if task.config.num_fewshot:
             task.sampler = _ExamplesOfOthers(task.sampler, self.name)
         self.bank = _bank(task, self._documents, self._starts, seed)
@@ -111,9 +112,11 @@ class HarnessTask:
 
     def document(self, item: int) -> Document:
         """The document of an item, after the task's ``process_docs``."""
-        self.origin(item)
-        split = bisect_right(self._starts, item) - 1
-        return self._documents[split][1][item - self._starts[split]]
+        if item not in self._read:
+            self.origin(item)
+            split = bisect_right(self._starts, item) - 1
+            self._read[item] = self._documents[split][1][item - self._starts[split]]
+        return self._read[item]
 
     def fewshot_seed(self, item: int) -> int:
         """The seed from which an item's few-shot examples are drawn."""

@@ -1,21 +1,17 @@
 """Recipes as YAML files: what ``evomerge merge`` reads and every report writes."""
 
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from evomerge.core.errors import ConfigError
 from evomerge.core.near_names import unknown
 from evomerge.core.recipe import Recipe, Rule, Source
+from evomerge.recipes.yaml_text import YamlError, dump_yaml, load_yaml
 
-_TOP = ("recipe", "base", "sources", "seed", "dtype", "rules")
-_RULE = ("operator", "layers", "contains", "parameters", "models")
 _VERSION = 1
-
-_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-"""The safe dumper in C where PyYAML was built with it: a front has many recipes."""
 
 
 def recipe_to_yaml(recipe: Recipe, comment: str = "") -> str:
@@ -24,8 +20,7 @@ def recipe_to_yaml(recipe: Recipe, comment: str = "") -> str:
     Reading it back gives an equal recipe with an equal digest.
     """
     lines = "".join(f"# {line}\n" for line in comment.splitlines())
-    plain = recipe.to_plain()
-    return lines + yaml.dump(plain, Dumper=_DUMPER, sort_keys=False, allow_unicode=True)
+    return lines + dump_yaml(recipe.to_plain())
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -53,9 +48,9 @@ def recipe_from_yaml(text: str, where: str = "recipe", folder: Path | None = Non
         ConfigError: Not YAML or not a recipe; every problem is named.
     """
     try:
-        plain = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: not valid YAML: {error}") from error
+        plain = load_yaml(text)
+    except YamlError as error:
+        raise ConfigError(f"{where}: not valid YAML: {error}.") from error
     problems = _problems(plain)
     if problems:
         raise ConfigError([f"{where}: {problem}" for problem in problems])
@@ -90,77 +85,122 @@ def _rule(rule: Mapping[str, Any]) -> Rule:
     )
 
 
-Check = tuple[str, Callable[[Any], bool], str]
+@dataclass(frozen=True)
+class _Key:
+    """A key that a mapping may have, and what its value must be."""
 
-_RULE_CHECKS: tuple[Check, ...] = (
-    ("operator", lambda v: isinstance(v, str), "the name of a merge operator"),
-    (
-        "models",
-        lambda v: isinstance(v, dict) and all(_are_parameters(p) for p in v.values()),
-        "a mapping of source name to its parameters",
-    ),
-    ("parameters", lambda v: _are_parameters(v), "a mapping of plain values"),
-    (
-        "layers",
-        lambda v: v is None or (isinstance(v, list) and [type(x) for x in v] == [int, int]),
-        "[first, last + 1], two whole numbers",
-    ),
-    ("contains", lambda v: v is None or isinstance(v, str), "a part of tensor names"),
-)
-_TOP_CHECKS: tuple[Check, ...] = (
-    ("recipe", lambda v: v == _VERSION, f"{_VERSION}, the format's version"),
-    (
-        "sources",
-        lambda v: isinstance(v, dict) and all(_is_source(s) for s in v.values()),
-        "a mapping of name to {model: folder or hub id}",
-    ),
-    ("rules", lambda v: isinstance(v, list) and bool(v), "a list of at least one rule"),
-    ("base", lambda v: v is None or isinstance(v, str), "the name of a source"),
-    ("seed", lambda v: isinstance(v, int), "a whole number"),
-    ("dtype", lambda v: v is None or isinstance(v, str), "a dtype such as bfloat16"),
-)
+    name: str
+    fits: Callable[[Any], bool]
+    expected: str
+    required: bool = False
+
+
+def _is_text(value: Any) -> bool:  # noqa: ANN401 - anything YAML can hold
+    return isinstance(value, str) and bool(value)
+
+
+def _is_text_or_none(value: Any) -> bool:  # noqa: ANN401 - anything YAML can hold
+    return value is None or _is_text(value)
+
+
+def _is_whole(value: Any) -> bool:  # noqa: ANN401 - anything YAML can hold
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_layer_range(value: Any) -> bool:  # noqa: ANN401 - anything YAML can hold
+    return value is None or (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(map(_is_whole, value))
+        and 0 <= value[0] < value[1]
+    )
 
 
 def _are_parameters(value: Any) -> bool:  # noqa: ANN401 - anything YAML can hold
     return value is None or (
         isinstance(value, dict)
-        and all(isinstance(v, int | float | bool | str) for v in value.values())
+        and all(map(_is_text, value))
+        and all(
+            isinstance(v, int | bool | str) or (isinstance(v, float) and math.isfinite(v))
+            for v in value.values()
+        )
     )
 
 
-def _is_source(value: Any) -> bool:  # noqa: ANN401 - anything YAML can hold
-    return isinstance(value, str) or (
-        isinstance(value, dict) and isinstance(value.get("model"), str)
+def _are_models(value: Any) -> bool:  # noqa: ANN401 - anything YAML can hold
+    return (
+        isinstance(value, dict)
+        and all(map(_is_text, value))
+        and all(map(_are_parameters, value.values()))
     )
+
+
+_TOP = (
+    _Key(
+        "recipe",
+        lambda v: _is_whole(v) and v == _VERSION,
+        f"{_VERSION}, the format's version",
+        required=True,
+    ),
+    _Key("base", _is_text_or_none, "the name of a source"),
+    _Key(
+        "sources",
+        lambda v: isinstance(v, dict) and all(map(_is_text, v)),
+        "a mapping of name to {model: folder or hub id}",
+        required=True,
+    ),
+    _Key("seed", _is_whole, "a whole number"),
+    _Key("dtype", _is_text_or_none, "a dtype such as bfloat16"),
+    _Key(
+        "rules",
+        lambda v: isinstance(v, list) and bool(v),
+        "a list of at least one rule",
+        required=True,
+    ),
+)
+_SOURCE = (
+    _Key("model", _is_text, "a folder or hub id", required=True),
+    _Key("fingerprint", _is_text_or_none, "the identity of the weights"),
+)
+_RULE = (
+    _Key("operator", _is_text, "the name of a merge operator", required=True),
+    _Key("layers", _is_layer_range, "[first, last + 1], two whole numbers"),
+    _Key("contains", _is_text_or_none, "a part of tensor names"),
+    _Key("parameters", _are_parameters, "a mapping of name to a plain, finite value"),
+    _Key(
+        "models",
+        _are_models,
+        "a mapping of source name to its parameters, plain and finite",
+        required=True,
+    ),
+)
 
 
 def _problems(plain: Any) -> list[str]:  # noqa: ANN401 - anything YAML can hold
+    problems = _key_problems(plain, _TOP, "")
     if not isinstance(plain, dict):
-        return [f"expected a mapping with the keys {', '.join(_TOP)}, found {plain!r:.80}."]
-    problems = _checked(plain, _TOP, _TOP_CHECKS, ("recipe", "sources", "rules"), "")
-    rules = plain.get("rules")
+        return problems
+    sources, rules = plain.get("sources"), plain.get("rules")
+    for name, source in sources.items() if isinstance(sources, dict) else ():
+        if not _is_text(source):
+            problems += _key_problems(source, _SOURCE, f"source {name!r}: ")
     for number, rule in enumerate(rules if isinstance(rules, list) else [], 1):
-        if isinstance(rule, dict):
-            problems += _checked(
-                rule, _RULE, _RULE_CHECKS, ("operator", "models"), f"rule {number}: "
-            )
-        else:
-            problems.append(f"rule {number}: expected a mapping, found {rule!r:.80}.")
+        problems += _key_problems(rule, _RULE, f"rule {number}: ")
     return problems
 
 
-def _checked(
-    mapping: Mapping[str, Any],
-    known: tuple[str, ...],
-    checks: tuple[Check, ...],
-    required: tuple[str, ...],
-    where: str,
-) -> list[str]:
-    problems = [f"{where}{unknown('key', key, known)}." for key in mapping if key not in known]
-    problems += [f"{where}{key!r} is missing." for key in required if key not in mapping]
-    problems += [
-        f"{where}{key!r} must be {expected}, found {mapping[key]!r:.80}."
-        for key, fits, expected in checks
-        if key in mapping and not fits(mapping[key])
+def _key_problems(mapping: Any, keys: tuple[_Key, ...], where: str) -> list[str]:  # noqa: ANN401
+    names = [key.name for key in keys]
+    if not isinstance(mapping, dict):
+        listed = ", ".join(names)
+        return [f"{where}expected a mapping with the keys {listed}; found {mapping!r:.80}."]
+    problems = [
+        f"{where}{unknown('key', name, names)}." for name in mapping if name not in names
     ]
+    for key in keys:
+        if key.name not in mapping:
+            problems += [f"{where}{key.name!r} is missing."] if key.required else []
+        elif not key.fits(mapping[key.name]):
+            found = f"found {mapping[key.name]!r:.80}"
+            problems.append(f"{where}{key.name!r} must be {key.expected}; {found}.")
     return problems

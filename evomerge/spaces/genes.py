@@ -39,13 +39,16 @@ class FloatGene:
     log: bool = False
 
     def from_unit(self, unit: float) -> float:
-        """Interpolate, rounded to six decimals and never outside the bounds."""
+        """Interpolate, rounded to six decimals and never outside the bounds.
+
+        Zero is never -0.0: equal genomes give recipes of equal hash.
+        """
         u = _clip(unit)
         if self.log:
             value = self.low * math.pow(self.high / self.low, u)
         else:
             value = self.low + u * (self.high - self.low)
-        return min(self.high, max(self.low, round(value, FLOAT_DIGITS)))
+        return min(self.high, max(self.low, round(value, FLOAT_DIGITS))) + 0.0
 
     def to_unit(self, value: GeneValue) -> float:
         """Invert ``from_unit``; a gene without width maps to the middle."""
@@ -72,7 +75,7 @@ class IntGene:
 
     def to_unit(self, value: GeneValue) -> float:
         """The middle of the number's share."""
-        number = min(self.high, max(self.low, int(value)))
+        number = min(self.high, max(self.low, round(float(value))))
         return (number - self.low + 0.5) / (self.high - self.low + 1)
 
 

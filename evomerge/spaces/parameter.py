@@ -1,22 +1,26 @@
 """The parameter space: operator parameters per expert, layer group and component."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from evomerge.core.errors import ConfigError
 from evomerge.core.near_names import unknown
 from evomerge.core.outcomes import GeneValue, Genome
 from evomerge.core.recipe import Recipe, Rule, Value
 from evomerge.spaces.baselines import plain_baselines
-from evomerge.spaces.genes import FLOAT_DIGITS, Gene
-from evomerge.spaces.ranges import ParameterRange, Range
+from evomerge.spaces.genes import FLOAT_DIGITS, ChoiceGene, Gene
+from evomerge.spaces.ranges import Axis, ParameterRange, Range
+from evomerge.spaces.sections import REST, Section, cut
 from evomerge.spaces.space import Baseline, OperatorSignature, SearchSpace, SourceModels
 
 SMALLEST_WEIGHT_SUM = 1e-3
 """Below this, normalized weights are replaced by equal ones: dividing would explode."""
+
+_Values = Mapping[tuple[str | None, str], Value]
+"""Values by (expert, or None for the merge as a whole; parameter)."""
 
 
 def _as_tuple(given: object) -> object:
@@ -48,27 +52,43 @@ class ParameterSpaceSpec(BaseModel):
     merge: Mapping[str, ParameterRange] = Field(default_factory=dict)
     """Ranges of parameters of the merge as a whole (lambda, normalize, t …)."""
 
+    @model_validator(mode="after")
+    def _every_gene_counts(self) -> Self:
+        if len(set(self.operator)) < len(self.operator):
+            raise ValueError(f"'operator' names one twice: {list(self.operator)}")
+        if "" in self.components or REST in self.components:
+            raise ValueError(f"'' and {REST!r} cannot be components; leave them out")
+        for number, later in enumerate(self.components):
+            for earlier in self.components[:number]:
+                if earlier in later:
+                    raise ValueError(
+                        f"component {later!r} would never be reached, since {earlier!r} before "
+                        "it matches the same tensors; name the longer one first"
+                    )
+        return self
+
 
 @dataclass(frozen=True)
-class _Section:
-    """A set of tensors with genes of their own."""
+class _Setting:
+    """A parameter that the rules set, for one expert or for the merge as a whole."""
 
-    layers: tuple[int, int] | None
-    component: str | None
-    group: int | None
-    """Number of the layer group (or of the first knot); None outside of layer groups."""
+    expert: str | None
+    parameter: str
+    bounds: Range
 
-    def label(self, axes: Sequence[str], groups: Sequence[tuple[int, int]]) -> str:
-        """The part of a gene's name that says which tensors it is for."""
-        if self.group is None:
-            return "rest" if {"layers", "component"} & set(axes) else ""
-        parts = []
-        if "layers" in axes and len(groups) > 1:
-            first, stop = groups[self.group]
-            parts.append(f"layers {first}-{stop - 1}")
-        if "component" in axes and self.component is not None:
-            parts.append(self.component)
-        return " ".join(parts)
+    def gene_name(self, section: Section) -> str:
+        """The gene that gives the parameter's value in a section."""
+        default: tuple[Axis, ...] = ("expert", "layers", "component") if self.expert else ()
+        axes = default if self.bounds.per is None else self.bounds.per
+        own = self.expert is not None and "expert" in axes
+        plain = f"{self.expert}.{self.parameter}" if own else self.parameter
+        return f"{plain} {section.label(axes)}".strip()
+
+    def value(self, genome: Genome, section: Section) -> Value:
+        """The fixed value, or the gene's."""
+        if self.bounds.value is not None:
+            return self.bounds.value
+        return genome[self.gene_name(section)]
 
 
 class ParameterSpace(SearchSpace):
@@ -90,21 +110,28 @@ class ParameterSpace(SearchSpace):
         operators: Mapping[str, OperatorSignature],
     ) -> None:
         problems = check_parameter_space(spec, models, operators)
+        if spec.layer_groups > 1 and not models.layers:
+            problems.append("space.layer_groups: the models have no numbered layers; use 1.")
         if problems:
             raise ConfigError(problems)
-        self._spec = spec
         self._models = models
         self._operators = {name: operators[name] for name in spec.operator}
-        self._groups = _layer_groups(models.layers, spec.layer_groups)
-        self._sections = self._cut()
+        self._sections = cut(
+            models.layers, spec.layer_groups, spec.components, interpolate=spec.interpolate
+        )
+        self._settings = [
+            _Setting(expert.name, parameter, bounds)
+            for expert in models.experts
+            for parameter, bounds in spec.experts.items()
+        ] + [_Setting(None, parameter, bounds) for parameter, bounds in spec.merge.items()]
         genes: dict[str, Gene] = {}
         if len(spec.operator) > 1:
-            genes["operator"] = Range(choice=spec.operator).gene("operator")
+            genes["operator"] = ChoiceGene("operator", spec.operator)
         for section in self._sections:
-            for name, parameter, bounds, expert in self._parameters():
-                if not bounds.fixed:
-                    gene = self._gene_name(name, parameter, bounds, expert, section)
-                    genes.setdefault(gene, bounds.gene(gene))
+            for setting in self._settings:
+                name = setting.gene_name(section)
+                if not setting.bounds.fixed and name not in genes:
+                    genes[name] = setting.bounds.gene(name)
         self._genes = tuple(genes.values())
 
     @property
@@ -113,155 +140,116 @@ class ParameterSpace(SearchSpace):
         return self._genes
 
     def decode(self, genome: Genome) -> Recipe:
-        """One rule a section; with ``interpolate``, one a layer and component."""
-        operator = self._operators[str(genome.get("operator", self._spec.operator[0]))]
-        rules = []
-        for section in self._sections:
-            for layers, values in self._layer_values(genome, section):
-                rules.append(self._rule(operator, section, layers, values))
+        """One rule a section; with ``interpolate``, one a layer and component.
+
+        Parameters that the chosen operator does not have are left out.
+        """
+        operator = self._operators[str(genome.get("operator", next(iter(self._operators))))]
+        rules = [
+            self._rule(operator, layers, section.component, values)
+            for section in self._sections
+            for layers, values in self._layer_values(genome, section)
+        ]
         return self._models.recipe(_without_repeats(rules))
 
     def encode(self, recipe: Recipe) -> Genome | None:
-        """Reads each gene off the rule that holds for its section."""
-        genome: dict[str, GeneValue] = {}
+        """Each gene read off the first rule that it is for.
+
+        A recipe that ``decode`` gave comes back to itself, except between knots that lie
+        between layers (there the nearest layer's values are taken). A gene of which the recipe
+        says nothing is in the middle of its range.
+        """
+        found: dict[str, Value] = {}
         for section in self._sections:
-            rule = recipe.rule_for(_sample_name(section, self._groups))
-            if rule.operator not in self._operators:
+            rule = recipe.rule_for(section.sample)
+            if not self._writes(rule):
                 return None
-            genome.setdefault("operator", rule.operator)
-            for name, parameter, bounds, expert in self._parameters():
-                gene = self._gene_name(name, parameter, bounds, expert, section)
-                if bounds.fixed or gene in genome:
-                    continue
-                given = rule.models.get(expert, {}) if expert else rule.parameters
-                if parameter in given:
-                    genome[gene] = given[parameter]
-        return {
-            gene.name: gene.from_unit(gene.to_unit(genome[gene.name]))
-            if gene.name in genome
-            else gene.from_unit(0.5)
-            for gene in self._genes
-        }
+            if found.setdefault("operator", rule.operator) != rule.operator:
+                return None
+            for setting in self._settings:
+                given = _given(rule, setting.expert)
+                if setting.parameter in given:
+                    found.setdefault(setting.gene_name(section), given[setting.parameter])
+        genome: dict[str, GeneValue] = {}
+        for gene in self._genes:
+            known = gene.name in found
+            value = _nearest(gene, found[gene.name]) if known else gene.from_unit(0.5)
+            if value is None:
+                return None
+            genome[gene.name] = value
+        return genome
 
     def baselines(self) -> tuple[Baseline, ...]:
         """The plain baselines of any space over these models."""
         return plain_baselines(self._models)
 
-    # ---- sections and genes
-
-    def _cut(self) -> list[_Section]:
-        spec, groups = self._spec, self._groups
-        named: list[str | None] = [*spec.components] or [None]
-        inside = [
-            _Section(group if len(groups) > 1 else None, component, number)
-            for number, group in enumerate(groups)
-            for component in named
-        ]
-        needs_rest = bool(spec.components) or len(groups) > 1
-        return inside + ([_Section(None, None, None)] if needs_rest else [])
-
-    def _parameters(self) -> list[tuple[str, str, Range, str | None]]:
-        """Label, parameter, range and expert (None for the merge as a whole)."""
-        per_expert = [
-            (f"{expert.name}.{parameter}", parameter, bounds, expert.name)
-            for expert in self._models.experts
-            for parameter, bounds in self._spec.experts.items()
-        ]
-        whole = [(p, p, bounds, None) for p, bounds in self._spec.merge.items()]
-        return [*per_expert, *whole]
-
-    def _gene_name(
-        self, name: str, parameter: str, bounds: Range, expert: str | None, section: _Section
-    ) -> str:
-        axes: Sequence[str] = _axes(bounds, expert)
-        label = section.label(axes, self._groups)
-        plain = name if expert is None or "expert" in axes else parameter
-        return f"{plain} {label}".strip()
-
-    # ---- decoding
-
     def _layer_values(
-        self, genome: Genome, section: _Section
-    ) -> list[tuple[tuple[int, int] | None, dict[tuple[str | None, str], Value]]]:
-        """The parameter values of a section, by (expert or None, parameter)."""
+        self, genome: Genome, section: Section
+    ) -> list[tuple[tuple[int, int] | None, _Values]]:
+        """The layers of a section, in runs that are merged alike, with their values."""
         here = self._values(genome, section)
-        if section.group is None or not self._spec.interpolate or len(self._groups) == 1:
-            return [(section.layers, here)]
-        following = next(
-            (
-                s
-                for s in self._sections
-                if s.group == section.group + 1 and s.component == section.component
-            ),
-            None,
-        )
-        if following is None:
-            last = self._models.layers - 1
-            return [((last, last + 1), here)]
-        after = self._values(genome, following)
-        knots = len(self._groups) - 1
-        positions = [
-            (layer, layer * knots / (self._models.layers - 1))
-            for layer in range(self._models.layers)
-        ]
-        return [
-            ((layer, layer + 1), _between(here, after, at - section.group))
-            for layer, at in positions
-            if section.group <= at < section.group + 1
-        ]
+        if section.following is None:
+            return [(span.layers, here) for span in section.spans]
+        after = self._values(genome, section.following)
+        return [(span.layers, _between(here, after, span.share)) for span in section.spans]
 
-    def _values(self, genome: Genome, section: _Section) -> dict[tuple[str | None, str], Value]:
+    def _values(self, genome: Genome, section: Section) -> _Values:
         return {
-            (expert, parameter): _value(
-                bounds, genome, self._gene_name(name, parameter, bounds, expert, section)
-            )
-            for name, parameter, bounds, expert in self._parameters()
+            (setting.expert, setting.parameter): setting.value(genome, section)
+            for setting in self._settings
         }
 
     def _rule(
         self,
         operator: OperatorSignature,
-        section: _Section,
         layers: tuple[int, int] | None,
-        values: Mapping[tuple[str | None, str], Value],
+        component: str | None,
+        values: _Values,
     ) -> Rule:
         models = {
-            expert.name: {
-                p: values[expert.name, p]
-                for p in operator.model_parameters
-                if (expert.name, p) in values
-            }
-            for expert in self._models.experts
+            name: {p: values[name, p] for p in operator.model_parameters if (name, p) in values}
+            for name in self._merged(operator)
         }
-        if len(models) == 1 and operator.max_models == 2 and self._models.base:
-            models = {self._models.base.name: {}, **models}
-        merge = {p: values[None, p] for p in operator.merge_parameters if (None, p) in values}
-        normalized = merge.get("normalize", operator.name == "linear") is True
-        if normalized and not operator.needs_base:
+        whole = {p: values[None, p] for p in operator.merge_parameters if (None, p) in values}
+        divides = "normalize" in operator.merge_parameters and whole.get("normalize", True)
+        if divides and not operator.needs_base:
             models = _with_safe_weights(models)
-        return Rule(operator.name, models, merge, layers, section.component)
+        return Rule(operator.name, models, whole, layers, component)
+
+    def _merged(self, operator: OperatorSignature) -> list[str]:
+        """The models of every rule: the experts, for a pair with one expert the base first."""
+        names = [expert.name for expert in self._models.experts]
+        if operator.max_models == 2 and len(names) == 1 and self._models.base:
+            return [self._models.base.name, *names]
+        return names
+
+    def _writes(self, rule: Rule) -> bool:
+        """Whether ``decode`` could write a rule of this operator over these models."""
+        operator = self._operators.get(rule.operator)
+        if operator is None:
+            return False
+        base = self._models.base.name if self._models.base and operator.needs_base else None
+        merged, written = [n for n in rule.models if n != base], self._merged(operator)
+        if operator.max_models is not None:
+            return merged == written
+        return all(name in written for name in merged)
 
 
 def check_parameter_space(
     spec: ParameterSpaceSpec, models: SourceModels, operators: Mapping[str, OperatorSignature]
 ) -> list[str]:
-    """Every reason why the space cannot be searched over these models."""
+    """Every reason why the space cannot be searched over these models.
+
+    Models of 0 layers are taken to be not known yet, so that ``layer_groups`` is not judged.
+    """
     problems = [
         f"space.operator: {unknown('operator', name, operators)}."
         for name in spec.operator
         if name not in operators
     ]
     known = [operators[name] for name in spec.operator if name in operators]
-    for section, given, accepted in (
-        ("experts", spec.experts, [o.model_parameters for o in known]),
-        ("merge", spec.merge, [o.merge_parameters for o in known]),
-    ):
-        names = sorted({p for group in accepted for p in group})
-        kind = f"parameter of {' / '.join(spec.operator)}"
-        if known:
-            problems += [
-                f"space.{section}: {unknown(kind, p, names)}." for p in given if p not in names
-            ]
+    if known:
+        problems += _parameter_problems(spec, known)
     for operator in known:
         problems += _model_problems(operator, models)
     if models.layers and spec.layer_groups > models.layers:
@@ -269,8 +257,44 @@ def check_parameter_space(
             f"space.layer_groups: {spec.layer_groups} groups of {models.layers} layers; "
             f"at most {models.layers}."
         )
-    if any(bounds.per and "expert" in bounds.per for bounds in spec.merge.values()):
-        problems.append("space.merge: a parameter of the merge cannot vary per expert.")
+    for name, bounds in spec.merge.items():
+        if bounds.per is not None and "expert" in bounds.per:
+            problems.append(f"space.merge.{name}: one of the merge cannot vary per expert.")
+    return problems
+
+
+def _parameter_problems(
+    spec: ParameterSpaceSpec, operators: Sequence[OperatorSignature]
+) -> list[str]:
+    of_experts = sorted({p for operator in operators for p in operator.model_parameters})
+    of_merge = sorted({p for operator in operators for p in operator.merge_parameters})
+    kind = f"parameter of {' / '.join(operator.name for operator in operators)}"
+    problems = []
+    for section, given, accepted, other_section, other in (
+        ("experts", spec.experts, of_experts, "merge", of_merge),
+        ("merge", spec.merge, of_merge, "experts", of_experts),
+    ):
+        for name, bounds in given.items():
+            if name in accepted:
+                problems += [
+                    f"space.{section}.{name}: {problem}."
+                    for problem in _value_problems(name, bounds, operators)
+                ]
+            elif name in other:
+                problems.append(f"space.{section}.{name}: belongs under space.{other_section}.")
+            else:
+                problems.append(f"space.{section}: {unknown(kind, name, accepted)}.")
+    return problems
+
+
+def _value_problems(
+    name: str, bounds: Range, operators: Sequence[OperatorSignature]
+) -> list[str]:
+    problems = []
+    for operator in operators:
+        if name in operator.value_problems:
+            reasons = filter(None, map(operator.value_problems[name], bounds.ends))
+            problems += [f"{operator.name}'s {name} {reason}" for reason in [*reasons][:1]]
     return problems
 
 
@@ -287,42 +311,48 @@ def _model_problems(operator: OperatorSignature, models: SourceModels) -> list[s
             f"space.operator: {operator.name} merges {operator.max_models} models, the "
             f"experiment names {many} experts; use linear, task_arithmetic, ties or dare_ties."
         )
+    if operator.max_models == 2 and many == 1 and models.base is None:
+        problems.append(
+            f"space.operator: {operator.name} merges 2 models, the experiment names 1 expert "
+            "and no base; name one more."
+        )
     return problems
 
 
-def _axes(bounds: Range, expert: str | None) -> Sequence[str]:
-    if bounds.per is not None:
-        return bounds.per
-    return ("expert", "layers", "component") if expert is not None else ()
+def _given(rule: Rule, expert: str | None) -> Mapping[str, Value]:
+    """What a rule says of an expert, or of the merge as a whole."""
+    if expert is None:
+        return rule.parameters
+    if expert not in rule.models:
+        return {"weight": 0.0}
+    return {**rule.parameters, **rule.models[expert]}
 
 
-def _layer_groups(layers: int, groups: int) -> list[tuple[int, int]]:
-    """Contiguous half-open ranges whose sizes differ by at most one."""
-    cuts = [layers * k // groups for k in range(groups + 1)]
-    return [(cuts[k], cuts[k + 1]) for k in range(groups)]
+def _nearest(gene: Gene, value: Value) -> GeneValue | None:
+    """The gene's value nearest to a recipe's; None where they are of different kinds."""
+    if isinstance(gene, ChoiceGene):
+        if value in gene.options:
+            return gene.options[gene.options.index(value)]
+        numbers = [option for option in gene.options if _is_number(option)]
+        if not numbers or not _is_number(value):
+            return None
+        return min(numbers, key=lambda option: abs(float(option) - float(value)))
+    return gene.from_unit(gene.to_unit(value)) if _is_number(value) else None
 
 
-def _sample_name(section: _Section, groups: Sequence[tuple[int, int]]) -> str:
-    if section.group is None:
-        return "outside"
-    return f"layers.{groups[section.group][0]}.{section.component or 'any'}"
+def _is_number(value: Value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _value(bounds: Range, genome: Genome, gene: str) -> Value:
-    return bounds.value if bounds.value is not None else genome[gene]
-
-
-def _between(
-    here: Mapping[tuple[str | None, str], Value],
-    after: Mapping[tuple[str | None, str], Value],
-    share: float,
-) -> dict[tuple[str | None, str], Value]:
+def _between(here: _Values, after: _Values, share: float) -> _Values:
     """Floats interpolated, everything else taken from the nearer knot."""
     mixed: dict[tuple[str | None, str], Value] = {}
     for key, value in here.items():
         other = after[key]
         if isinstance(value, float) and isinstance(other, float):
-            mixed[key] = round((1 - share) * value + share * other, FLOAT_DIGITS)
+            exact = (1 - share) * value + share * other
+            low, high = min(value, other), max(value, other)
+            mixed[key] = min(high, max(low, round(exact, FLOAT_DIGITS))) + 0.0
         else:
             mixed[key] = value if share < 0.5 else other
     return mixed
@@ -337,11 +367,6 @@ def _with_safe_weights(models: dict[str, dict[str, Value]]) -> dict[str, dict[st
 
 def _without_repeats(rules: list[Rule]) -> list[Rule]:
     """One rule where all sections turned out alike, so that equal merges have equal hashes."""
-    if all((r.operator, r.models, r.parameters) == _content(rules[-1]) for r in rules):
-        last = rules[-1]
-        return [Rule(last.operator, last.models, last.parameters)]
-    return rules
-
-
-def _content(rule: Rule) -> tuple[object, ...]:
-    return (rule.operator, rule.models, rule.parameters)
+    last = Rule(rules[-1].operator, rules[-1].models, rules[-1].parameters)
+    alike = all(replace(rule, layers=None, contains=None) == last for rule in rules)
+    return [last] if alike else rules

@@ -3,12 +3,18 @@
 import math
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from evomerge.core.outcomes import GeneValue
-from evomerge.spaces.genes import ChoiceGene, FloatGene, Gene, IntGene
+from evomerge.core.recipe import Value
+from evomerge.spaces.genes import FLOAT_DIGITS, ChoiceGene, FloatGene, Gene, IntGene
 
 Axis = Literal["expert", "layers", "component"]
+
+_Bound = Annotated[float, Field(strict=True)]
+"""Takes whole numbers too, but neither ``true`` nor text."""
+
+_SMALLEST_LOG_LOW = 10.0**-FLOAT_DIGITS
 
 
 class Range(BaseModel):
@@ -21,37 +27,45 @@ class Range(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    value: GeneValue | bool | None = None
-    low: float | None = None
-    high: float | None = None
-    log: bool = False
-    int: bool = False
+    value: bool | GeneValue | None = None
+    low: _Bound | None = None
+    high: _Bound | None = None
     choice: tuple[bool | GeneValue, ...] | None = None
     per: tuple[Axis, ...] | None = None
+    log: bool = False
+    int: bool = False
 
     @model_validator(mode="after")
     def _is_one_kind(self) -> Self:
         interval = self.low is not None or self.high is not None
         if [self.value is not None, interval, self.choice is not None].count(True) != 1:
             raise ValueError("give a value, or [low, high], or {choice: [...]}")
+        if not interval and (self.log or self.int):
+            raise ValueError("'log' and 'int' are for intervals; give low and high")
+        if self.fixed and self.per is not None:
+            raise ValueError("a fixed value has no gene to repeat; leave 'per' out")
+        if not all(math.isfinite(v) for v in self.ends if isinstance(v, float)):
+            raise ValueError("every number must be finite")
+        if self.choice is not None:
+            _check_choice(self.choice)
         if interval:
             self._check_interval()
-        if self.choice is not None and len(set(map(repr, self.choice))) < len(self.choice):
-            raise ValueError(f"the choices {list(self.choice)} name one twice")
-        if self.choice is not None and not self.choice:
-            raise ValueError("needs at least one choice")
         return self
 
     def _check_interval(self) -> None:
         if self.low is None or self.high is None:
             raise ValueError("an interval needs both low and high")
-        if not (math.isfinite(self.low) and math.isfinite(self.high)):
-            raise ValueError(f"the bounds {self.low} and {self.high} must be finite")
         if self.low > self.high:
             raise ValueError(f"low {self.low} is above high {self.high}")
-        if self.log and self.low <= 0:
-            raise ValueError(f"log spacing needs low above 0, found {self.low}")
-        if self.int and (self.low != int_of(self.low) or self.high != int_of(self.high)):
+        if self.log and self.int:
+            raise ValueError("an interval is either 'log' or 'int'")
+        if self.log and self.low < _SMALLEST_LOG_LOW:
+            raise ValueError(
+                f"log spacing needs low of at least {_SMALLEST_LOG_LOW:g}, found {self.low}"
+            )
+        if not math.isfinite(self.high / self.low if self.log else self.high - self.low):
+            raise ValueError(f"the interval from {self.low} to {self.high} is too wide")
+        if self.int and not (self.low.is_integer() and self.high.is_integer()):
             raise ValueError(f"int bounds must be whole, found {self.low} and {self.high}")
 
     @property
@@ -59,25 +73,50 @@ class Range(BaseModel):
         """Whether there is nothing to search."""
         return self.value is not None
 
+    @property
+    def ends(self) -> tuple[Value, ...]:
+        """The fixed value, both bounds, or every choice: all else lies between."""
+        if self.choice is not None:
+            return self.choice
+        if self.value is not None:
+            return (self.value,)
+        bounds = tuple(bound for bound in (self.low, self.high) if bound is not None)
+        return tuple(map(math.trunc, bounds)) if self.int and _whole(bounds) else bounds
+
     def gene(self, name: str) -> Gene:
-        """The gene of this range under a name; only for ranges that are not fixed."""
+        """The gene of this range under a name.
+
+        Raises:
+            ValueError: The range is a fixed value.
+        """
         if self.choice is not None:
             return ChoiceGene(name, self.choice)
-        low, high = float(self.low or 0.0), float(self.high or 0.0)
+        if self.low is None or self.high is None:
+            raise ValueError(f"{name}: the fixed value {self.value!r} needs no gene")
         if self.int:
-            return IntGene(name, int_of(low), int_of(high))
-        return FloatGene(name, low, high, self.log)
+            return IntGene(name, math.trunc(self.low), math.trunc(self.high))
+        return FloatGene(name, self.low, self.high, self.log)
 
 
-def int_of(value: float) -> int:
-    """The whole part (``int`` is a field name in ``Range``)."""
-    return math.trunc(value)
+def _whole(bounds: tuple[float, ...]) -> bool:
+    return all(bound.is_integer() for bound in bounds)
+
+
+def _check_choice(options: tuple[Value, ...]) -> None:
+    if not options:
+        raise ValueError("needs at least one choice")
+    # Equal values such as true, 1 and 1.0 could not be told apart in a genome.
+    if len(set(options)) < len(options):
+        raise ValueError(f"the choices {list(options)} name one value twice")
 
 
 def _spelled_out(given: Any) -> Any:  # noqa: ANN401 - whatever the YAML holds
-    if isinstance(given, list):
-        if len(given) != 2:
-            raise ValueError(f"an interval is [low, high], found {given}")
+    if isinstance(given, list | tuple):
+        if len(given) != 2 or not all(type(bound) in (int, float) for bound in given):
+            raise ValueError(
+                f"an interval is [low, high], two numbers, found {given}; a list of options is "
+                "{choice: [...]}"
+            )
         return {"low": given[0], "high": given[1]}
     if isinstance(given, bool | int | float | str):
         return {"value": given}

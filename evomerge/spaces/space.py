@@ -1,12 +1,12 @@
 """The SearchSpace contract: typed genes, and what a genome means as a recipe."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from evomerge.core.outcomes import Genome
-from evomerge.core.recipe import Recipe, Rule, Source
+from evomerge.core.recipe import Recipe, Rule, Source, Value
 from evomerge.spaces.genes import Gene
 
 
@@ -22,7 +22,13 @@ class OperatorSignature:
     """Parameters of the merge as a whole (lambda, normalize, t …)."""
 
     needs_base: bool
+    """Merges differences to the base, which does not count as a model."""
+
     max_models: int | None = None
+    """None for any number; 2 stands for exactly two, where the base may be the first."""
+
+    value_problems: Mapping[str, Callable[[Value], str | None]] = field(default_factory=dict)
+    """By parameter: why a value is not allowed, or None. Others take every value."""
 
 
 @dataclass(frozen=True)
