@@ -25,10 +25,10 @@ demo: setup  ## search over the embedded models and leave a report
 	$(BIN)/evomerge run experiments/quickstart/experiment.yaml
 
 test: setup  ## run the tests
-	$(TEST_ENV) $(BIN)/python -m pytest -n auto --dist loadgroup
+	$(TEST_ENV) $(BIN)/python -m pytest -n auto --dist loadfile
 
 test-all: setup  ## run every test, the slow ones with larger models too
-	$(TEST_ENV) $(BIN)/python -m pytest -n auto --dist loadgroup -m ''
+	$(TEST_ENV) $(BIN)/python -m pytest -n auto --dist loadfile -m ''
 
 lint: setup  ## check style, types and import direction
 	$(BIN)/ruff check .

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from evomerge.core.atomic_write import write_text
 from evomerge.core.errors import CheckpointError, ConfigError
 from evomerge.core.tensor_names import count_layers
-from evomerge.experiment.presets import find_folder
+from evomerge.experiment.presets import find_folder, preset_root
 from evomerge.experiment.spec import BASE, ModelsSpec
 from evomerge.fitness.harness import TaskSpec, load_tasks
 from evomerge.fitness.harness_task import HarnessTask
@@ -19,6 +19,9 @@ from evomerge.merging.compatibility import check as check_compatibility
 from evomerge.recipes.yaml_text import yaml_scalar
 
 _SEARCH_ITEMS = 100
+
+_NEAR = 3
+"""So many steps up, and a folder is no longer near."""
 _BLOCKS, _KNOTS = 3, 5
 """Layers that the presets by block, and slerp's, need at least."""
 
@@ -165,6 +168,16 @@ def _space_lines(*, has_base: bool, experts: int, layers: int) -> list[str]:
 
 
 def _place(model: str | None, folder: Path) -> str:
-    """A model as the file names it: a local folder from the file's place, else as given."""
+    """A place as the file names it.
+
+    A folder near the file is written from the file's place, so that both can move together;
+    one of ours by its preset path; any other in full. What is no folder stays as given.
+    """
     path = Path(model or "").expanduser()
-    return yaml_scalar(os.path.relpath(path, folder) if path.is_dir() else str(model))
+    if not path.is_dir():
+        return yaml_scalar(str(model))
+    if path.resolve().is_relative_to(preset_root() / "fitness"):
+        return yaml_scalar(path.resolve().relative_to(preset_root()).as_posix())
+    relative = Path(os.path.relpath(path.resolve(), folder.resolve()))
+    near = relative.parts[:_NEAR] != ("..",) * _NEAR
+    return yaml_scalar(str(relative if near else path.resolve()))

@@ -65,7 +65,7 @@ def parse_yaml(text: str, path: str) -> YamlFile:
 
 
 def _lines(root: yaml.Node) -> list[tuple[KeyPath, int]]:
-    """Line by key path, without what an alias repeats: its anchor's lines would mislead."""
+    """Line by key path; what an alias repeats has none, since its anchor's would mislead."""
     lines: list[tuple[KeyPath, int]] = []
     waiting: list[tuple[KeyPath, yaml.Node]] = [((), root)]
     seen: set[int] = set()
@@ -80,9 +80,8 @@ def _lines(root: yaml.Node) -> list[tuple[KeyPath, int]]:
             entries = [(str(number), value, value) for number, value in enumerate(node.value)]
         else:
             continue
-        for name, marked, value in entries:
-            lines.append(((*at, name), marked.start_mark.line + 1))
-            waiting.append(((*at, name), value))
+        lines += [((*at, name), marked.start_mark.line + 1) for name, marked, _ in entries]
+        waiting += [((*at, name), value) for name, _, value in reversed(entries)]
     return lines
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import yaml
 
@@ -9,6 +10,10 @@ from evomerge.core.recipe import Recipe
 from evomerge.merging.operators.registry import operator
 
 _UNSAFE = str.maketrans({"|": "\\|", "\n": " ", "<": "&lt;", ">": "&gt;"})
+
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+"""What the hub accepts as a model's name; a local folder in its place would be refused."""
 
 
 def model_card(
@@ -21,11 +26,9 @@ def model_card(
         recipe: The same recipe.
         scores: By row (a task, say), by column (model or estimate), text to show.
     """
-    front = {
-        "base_model": [source.model for source in recipe.sources],
-        "library_name": "transformers",
-        "tags": ["evomerge", "merge"],
-    }
+    on_the_hub = [s.model for s in recipe.sources if _HUB_ID.fullmatch(s.model)]
+    front: dict[str, Any] = {"base_model": on_the_hub} if on_the_hub else {}
+    front |= {"library_name": "transformers", "tags": ["evomerge", "merge"]}
     operators = [operator(name) for name in dict.fromkeys(r.operator for r in recipe.rules)]
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---",

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from evomerge.core.errors import StoreError, TrialError
+from evomerge.core.recipe import Source
 from evomerge.merging.checkpoint import open_source
 from evomerge.merging.engine import MergeEngine
 from evomerge.merging.export import export
@@ -174,12 +175,15 @@ def test_a_model_larger_than_the_free_disk_is_refused_before_writing(llamas, tmp
 
 def test_a_model_card_has_the_hubs_front_matter_and_every_part():
     recipe = recipe_of({"a": {"weight": 0.5}, "b": {}}, "ties", base="base")
+    recipe = recipe.with_sources(
+        {"base": Source("base", "org/base"), "a": Source("a", "org/a-7B")}
+    )
     card = model_card(
         "rules:\n- operator: ties\n", recipe, {"sum": {"merged": ".71", "a": ".6"}}
     )
     _, front, body = card.split("---\n", 2)
     assert yaml.safe_load(front) == {
-        "base_model": ["base", "a", "b"],
+        "base_model": ["org/base", "org/a-7B"],
         "library_name": "transformers",
         "tags": ["evomerge", "merge"],
     }
