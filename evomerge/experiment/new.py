@@ -68,8 +68,7 @@ def write_experiment(folder: Path, new: NewExperiment, *, offline: bool = False)
     found = [place for place in include if place is not None]
     tasks = load_tasks([TaskSpec(name) for name in new.tasks], found, offline=offline)
     folder.mkdir(parents=True, exist_ok=True)
-    space = _space_lines(has_base=bool(new.base), experts=len(new.experts), layers=layers)
-    write_text(path, experiment_text(new, folder, found, tasks, space))
+    write_text(path, experiment_text(new, folder, found, tasks, layers))
     return path
 
 
@@ -89,82 +88,93 @@ def _checked_layers(models: Mapping[str, str], *, offline: bool) -> int:
     return count_layers(list(next(iter(opened.values())).tensors))
 
 
+_TEXT = """\
+name: {name}
+seed: 0                  # same seed, file and versions give the same search
+
+models:                  # folders (from this file's place) or hub ids
+{models}
+
+# What may vary: a preset's name, a YAML file, or a mapping as in the presets.
+{space}
+
+tasks:                   # lm-eval tasks: built-in ones by name, your own by folder
+  include: [{include}]
+  use: [{tasks}]
+
+fitness:
+  items:                 # of each task, drawn once by the seed
+    search: {items:<6}       # answered by every candidate
+    validation: all      # answered by the search front, to choose the final front
+    test: all            # answered by the final front, for the report only
+
+# Also: gold_logprob (mean log-likelihood of the right answer), margin, and every
+# metric of the task itself. 'tasks: [a, b]' takes the mean over several tasks.
+objectives:
+{objectives}
+
+optimizer:               # nsga2: several objectives; cma_es: one; random: baseline
+{optimizer}
+
+budget:                  # a hard total; also: minutes, item_evaluations
+  candidates: 240
+
+evaluation:              # part of a score's identity, fixed for a run
+  dtype: auto            # as the base is stored; or float32, bfloat16, float16
+  device: cpu            # or cuda
+  batch_size: 32
+  apply_chat_template: false
+"""
+
+
 def experiment_text(
     new: NewExperiment,
     folder: Path,
     include: Sequence[Path],
     tasks: Mapping[str, HarnessTask],
-    space: Sequence[str],
+    layers: int,
 ) -> str:
     """The YAML text: every section with a comment on what else it may hold."""
-    several = len(new.tasks) > 1
+    models = [f"  base: {_place(new.base, folder)}"] if new.base else []
+    models.append("  experts:")
+    for name, model in new.experts.items():
+        models.append(f"    {yaml_scalar(name)}: {_place(model, folder)}")
     smallest = min(len(task.bank.items("search")) for task in tasks.values())
-    metrics = {
-        name: "accuracy" if "accuracy" in task.metrics else next(iter(task.metrics))
-        for name, task in tasks.items()
-    }
-    lines = [
-        f"name: {yaml_scalar(new.name)}",
-        "seed: 0                  # same seed, file and versions give the same search",
-        "",
-        "models:                  # folders (from this file's place) or hub ids",
-        *([f"  base: {_place(new.base, folder)}"] if new.base else []),
-        "  experts:",
-        *(
-            f"    {yaml_scalar(name)}: {_place(place, folder)}"
-            for name, place in new.experts.items()
-        ),
-        "",
-        "# What may vary: a preset's name, a YAML file, or a mapping as in the presets.",
-        *space,
-        "",
-        "tasks:                   # lm-eval tasks: built-in ones by name, your own by folder",
-        f"  include: [{', '.join(_place(str(place), folder) for place in include)}]",
-        f"  use: [{', '.join(yaml_scalar(name) for name in new.tasks)}]",
-        "",
-        "fitness:",
-        "  items:                 # of each task, drawn once by the seed",
-        f"    search: {min(_SEARCH_ITEMS, smallest):<6}       # answered by every candidate",
-        "    validation: all      # answered by the search front, to choose the final front",
-        "    test: all            # answered by the final front, for the report only",
-        "",
-        "# Also: gold_logprob (mean log-likelihood of the right answer), margin, and every",
-        "# metric of the task itself. 'tasks: [a, b]' takes the mean over several tasks.",
-        "objectives:",
-        *(
-            f"  - {{maximize: {yaml_scalar(metrics[name])}, task: {yaml_scalar(name)}}}"
-            for name in new.tasks
-        ),
-        "",
-        "optimizer:               # nsga2: several objectives; cma_es: one; random: baseline",
-        f"  name: {'nsga2' if several else 'cma_es'}",
-        *(["  population: 24"] if several else []),
-        "",
-        "budget:                  # a hard total; also: minutes, item_evaluations",
-        "  candidates: 240",
-        "",
-        "evaluation:              # part of a score's identity, fixed for a run",
-        "  dtype: auto            # as the base is stored; or float32, bfloat16, float16",
-        "  device: cpu            # or cuda",
-        "  batch_size: 32",
-        "  apply_chat_template: false",
+    objectives = [
+        f"  - {{maximize: {yaml_scalar(_metric(tasks[name]))}, task: {yaml_scalar(name)}}}"
+        for name in new.tasks
     ]
-    return "\n".join(lines) + "\n"
+    return _TEXT.format(
+        name=yaml_scalar(new.name),
+        models="\n".join(models),
+        space=_space(has_base=bool(new.base), experts=len(new.experts), layers=layers),
+        include=", ".join(_place(str(place), folder) for place in include),
+        tasks=", ".join(map(yaml_scalar, new.tasks)),
+        items=min(_SEARCH_ITEMS, smallest),
+        objectives="\n".join(objectives),
+        optimizer="  name: nsga2\n  population: 24" if len(new.tasks) > 1 else "  name: cma_es",
+    )
 
 
-def _space_lines(*, has_base: bool, experts: int, layers: int) -> list[str]:
+def _metric(task: HarnessTask) -> str:
+    return "accuracy" if "accuracy" in task.metrics else next(iter(task.metrics))
+
+
+def _space(*, has_base: bool, experts: int, layers: int) -> str:
     """A first space that suits the models; few layers are not cut into groups."""
     if has_base:
-        return [
-            "# Others: ties, ties_by_block, dare_ties, task_arithmetic, linear, slerp.",
-            f"space: task_arithmetic{'_by_block' if layers >= _BLOCKS else ''}",
-        ]
-    hint = "# Without a base: linear, or slerp for two experts."
+        by_block = "_by_block" if layers >= _BLOCKS else ""
+        return (
+            "# Others: ties, ties_by_block, dare_ties, task_arithmetic, linear, slerp.\n"
+            f"space: task_arithmetic{by_block}"
+        )
     if experts == 2:
-        inline = "{operator: slerp, merge: {t: [0.0, 1.0]}}"
-        return [hint, f"space: {'slerp' if layers >= _KNOTS else inline}"]
-    inline = "{operator: linear, experts: {weight: [0.05, 1.0]}}"
-    return [hint, f"space: {'linear' if layers >= _BLOCKS else inline}"]
+        plain = "{operator: slerp, merge: {t: [0.0, 1.0]}}"
+        space = "slerp" if layers >= _KNOTS else plain
+    else:
+        plain = "{operator: linear, experts: {weight: [0.05, 1.0]}}"
+        space = "linear" if layers >= _BLOCKS else plain
+    return f"# Without a base: linear, or slerp for two experts.\nspace: {space}"
 
 
 def _place(model: str | None, folder: Path) -> str:

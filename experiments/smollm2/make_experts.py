@@ -77,9 +77,7 @@ def encode(items: Sequence[Item], tokenizer: PreTrainedTokenizerBase) -> list[Ex
     return examples
 
 
-def batches(
-    examples: Sequence[Example], size: int, rng: random.Random
-) -> list[list[Example]]:
+def batches(examples: Sequence[Example], size: int, rng: random.Random) -> list[list[Example]]:
     """Batches of similar length in random order, each example once."""
     order = list(examples)
     rng.shuffle(order)

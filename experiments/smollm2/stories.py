@@ -233,7 +233,5 @@ def training_items(folder: Path, sizes: Sizes, seed: int, count: int) -> list[It
     made: list[Item] = []
     while len(made) < count:
         turn = problems if not made else [retold(problem, rng) for problem in problems]
-        made += [
-            Item(p.id, f"Question: {p.text}\nAnswer:", (f"{p.answer}.",), 0) for p in turn
-        ]
+        made += [Item(p.id, f"Question: {p.text}\nAnswer:", (f"{p.answer}.",), 0) for p in turn]
     return made[:count]

@@ -105,7 +105,7 @@ def test_changed_weights_are_noticed_on_resume(tmp_path):
     path = write_experiment(tmp_path, models=models, budget={"candidates": 2})
     study = evomerge.run(path, out=tmp_path / "run")
     shutil.copy(ZOO / "score" / "model.safetensors", tmp_path / "zoo" / "sort")
-    with pytest.raises(StoreError, match="the weights of model 'sort'.*have changed"):
+    with pytest.raises(StoreError, match=r"the weights of model 'sort'.*have changed"):
         evomerge.resume(study.path, add=1)
 
 
