@@ -135,11 +135,12 @@ class LandscapeStudy:
     evaluate: LandscapeEvaluate = field(default_factory=LandscapeEvaluate)
     observer: Observer = field(default_factory=Observer)
     seed: int = 3
+    space: Mapping[str, object] = field(default_factory=dict)
     first_baseline: str | None = None
     """Name of a baseline that the optimizer is to propose first."""
 
     def search(self, budget: Budget) -> Search:
-        space = parameter_space()
+        space = parameter_space(**self.space)
         scoring = Scoring(
             objectives=self.aims,
             estimator=MeanEstimator(),

@@ -11,16 +11,16 @@ TASKS = ROOT / "fitness" / "tasks"
 
 
 def experiment(**changes: Any) -> dict[str, Any]:
-    """A search of seconds: two experts, two tasks, ten items each."""
+    """A search of seconds: two experts, two tasks, ten items each; no name in sorted order."""
     return {
         "name": "small",
         "seed": 5,
         "models": {
             "base": str(ZOO / "base"),
-            "experts": {"sort": str(ZOO / "sort"), "town": str(ZOO / "town")},
+            "experts": {"town": str(ZOO / "town"), "sort": str(ZOO / "sort")},
         },
         "space": "task_arithmetic",
-        "tasks": {"include": [str(TASKS)], "use": ["sort", "town"]},
+        "tasks": {"include": [str(TASKS)], "use": ["town", "sort"]},
         "fitness": {"items": {"search": 10, "validation": 10, "test": 12}, "finalists": 3},
         "objectives": [
             {"maximize": "accuracy", "task": "sort"},

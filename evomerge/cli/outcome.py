@@ -1,5 +1,7 @@
 """What a finished run prints: tables, verdict, files, and the commands that go on."""
 
+import shlex
+
 from rich.console import Console
 
 from evomerge.experiment.study import Study
@@ -13,11 +15,12 @@ def show_outcome(study: Study) -> None:
     console.print(baselines_table(summary))
     console.print(front_table(summary))
     console.print(summary.verdict, highlight=False, soft_wrap=True, markup=False)
+    run_dir = shlex.quote(str(study.path))
     console.print(
         f"\nreport:  {study.path / 'report.html'}\n"
         f"front:   {study.path / 'front.csv'}, recipes in {study.path / 'front'}\n"
-        f"extend:  evomerge resume {study.path} --add 100\n"
-        f"export:  evomerge export {study.path} --trial N OUT_DIR",
+        f"extend:  evomerge resume {run_dir} --add 100\n"
+        f"export:  evomerge export {run_dir} --trial N OUT_DIR",
         highlight=False,
         soft_wrap=True,
         markup=False,

@@ -1,5 +1,6 @@
 """What ``run`` and ``resume`` show while a search goes on, and how they are stopped."""
 
+import shlex
 import signal
 import sys
 import time
@@ -91,18 +92,19 @@ class TerminalObserver(Observer):
         """Print what is about to be done, and remember how to go on."""
         self.announced = announcement
         for line in announcement.plan:
-            self._console.print(line, highlight=False, soft_wrap=True)
+            self._console.print(line, highlight=False, soft_wrap=True, markup=False)
 
     def say_how_to_resume(self) -> None:
         """After a stop: what is kept, and the command that goes on."""
         if self.announced is None:
-            self._console.print("Stopped before the search began; nothing was written.")
+            self._console.print("Stopped before the search began; nothing has changed.")
             return
         self._console.print(
             "Stopped. Every finished trial is recorded, the report shows them. Go on with:\n"
-            f"  evomerge resume {self.announced.run_dir}",
+            f"  evomerge resume {shlex.quote(str(self.announced.run_dir))}",
             highlight=False,
             soft_wrap=True,
+            markup=False,
         )
 
     def phase(self, phase: Phase, done: int, total: int | None) -> None:
@@ -128,6 +130,7 @@ class TerminalObserver(Observer):
                 f"{count} · {self._standing(progress)} · {rate}",
                 highlight=False,
                 soft_wrap=True,
+                markup=False,
             )
 
     def _due(self, progress: SearchProgress) -> bool:

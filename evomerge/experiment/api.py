@@ -1,11 +1,13 @@
 """The Python entry points: run an experiment, resume a study."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
+import numpy as np
 
+from evomerge.core.errors import ConfigError
 from evomerge.experiment.session import ResumeOptions, RunOptions, start
 from evomerge.experiment.session import resume as resume_session
 from evomerge.experiment.study import Study
@@ -30,7 +32,9 @@ def run(
     Raises:
         evomerge.core.errors.EvomergeError: What is wrong and what to do about it.
     """
-    assignments = tuple(f"{key}={_as_yaml(value)}" for key, value in (overrides or {}).items())
+    assignments = tuple(
+        f"{key}={_as_text(key, value)}" for key, value in (overrides or {}).items()
+    )
     place = Path(out) if out is not None else None
     return start(Path(experiment), RunOptions(place, assignments, offline))
 
@@ -56,5 +60,18 @@ def resume(
     return resume_session(Path(run_dir), ResumeOptions(add, models or {}, offline))
 
 
-def _as_yaml(value: Any) -> str:  # noqa: ANN401 - any YAML value
-    return yaml.safe_dump(value, default_flow_style=True).removesuffix("...\n").strip()
+def _as_text(key: str, value: Any) -> str:  # noqa: ANN401 - any plain value
+    """A value as JSON, which is YAML on one line."""
+    try:
+        return json.dumps(value, default=_plain)
+    except TypeError as error:
+        raise ConfigError(f"overrides: {key}: {error}.") from error
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - what json does not know
+    """Paths as text, numpy's numbers as numbers."""
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"expected a plain value, found {type(value).__name__}")

@@ -61,7 +61,9 @@ def make_evaluation(prepared: Prepared) -> Evaluation:
     scorer = ItemScorer(
         prepared.tasks,
         model,
-        AutoTokenizer.from_pretrained(prepared.sources[reference].folder),
+        AutoTokenizer.from_pretrained(
+            prepared.sources[reference].folder, trust_remote_code=False, local_files_only=True
+        ),
         ScoringSettings(spec.batch_size, spec.apply_chat_template, spec.max_length),
         wanted_metrics(prepared.objectives),
     )

@@ -21,6 +21,7 @@ from evomerge.fitness.item_bank import SPLITS, choose
 from evomerge.fitness.reply_values import metric_problems
 from evomerge.merging.checkpoint import SourceModel, open_source
 from evomerge.merging.compatibility import check as check_compatibility
+from evomerge.merging.compatibility import notes as differences
 from evomerge.merging.operators.registry import OPERATORS
 from evomerge.optimizers.registry import check_options
 from evomerge.spaces.parameter import ParameterSpace, check_parameter_space
@@ -80,6 +81,7 @@ def prepare(experiment: Experiment, *, offline: bool = False) -> Prepared:
     if space is None:
         raise ConfigError("the search space could not be built.")
     notes = [note for task in tasks.values() for note in task.bank.overlap]
+    notes += differences(sources, models.sources[0].name)
     return Prepared(spec, sources, models, space, tasks, objectives, items, tuple(notes))
 
 
@@ -161,6 +163,7 @@ def signatures() -> dict[str, OperatorSignature]:
             merge_parameters=tuple(p.name for p in operator.parameters if not p.per_model),
             needs_base=operator.needs_base,
             max_models=operator.max_models,
+            value_problems={p.name: p.problem for p in operator.parameters},
         )
         for name, operator in OPERATORS.items()
     }

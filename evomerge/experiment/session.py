@@ -2,11 +2,9 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from evomerge.core.atomic_write import write_text
 from evomerge.core.errors import ConfigError, EvomergeError, StoreError
@@ -14,6 +12,7 @@ from evomerge.core.outcomes import Genome
 from evomerge.experiment.build import (
     Evaluation,
     first_genomes,
+    gene_facts,
     make_evaluation,
     make_scoring,
     make_study_optimizer,
@@ -26,8 +25,9 @@ from evomerge.experiment.prepare import Prepared, moved, prepare, relative_place
 from evomerge.experiment.spec import BASE, ExperimentSpec
 from evomerge.experiment.study import Study
 from evomerge.experiment.yaml_lines import YamlFile
+from evomerge.recipes.yaml_text import dump_yaml
 from evomerge.report.write import write_report
-from evomerge.search.budget import Budget
+from evomerge.search.budget import Budget, Spent, exhausted
 from evomerge.search.loop import Parts, Search
 from evomerge.search.observer import Announcement, Observer
 from evomerge.search.standings import Standings
@@ -78,9 +78,8 @@ def start(path: Path, options: RunOptions) -> Study:
     with RunLock(run_dir):
         meta = study_meta(prepared, evaluation.settings, initial)
         meta["relative_places"] = relative_places(prepared.spec, run_dir)
-        store = StudyStore.create(run_dir, meta)
-        with store:
-            _write_experiment(run_dir, experiment, prepared.spec)
+        _write_experiment(run_dir, experiment, prepared.spec)
+        with StudyStore.create(run_dir, meta) as store:
             _session(run_dir, store, prepared, evaluation, options.observer)
     return Study(run_dir)
 
@@ -116,10 +115,13 @@ def resume(run_dir: Path, options: ResumeOptions) -> Study:
             Experiment(spec, run_dir / RESOLVED, {"": file}), offline=options.offline
         )
         _check_unchanged(run_dir, store, prepared)
-        if options.add:
-            _extend(store, options.add)
         evaluation = make_evaluation(prepared)
         _check_settings(run_dir, store, evaluation.settings)
+        if options.models:
+            store.set_meta("experiment", prepared.spec.model_dump(mode="json"))
+            store.set_meta("relative_places", relative_places(prepared.spec, run_dir))
+        if options.add:
+            _extend(store, options.add)
         _session(run_dir, store, prepared, evaluation, options.observer)
     return Study(run_dir)
 
@@ -132,12 +134,11 @@ def _session(
     observer: Observer,
 ) -> None:
     session = store.start_session(versions())
-    budget = Budget(**store.meta("budget"))
-    observer.announce(
-        Announcement(run_dir, prepared.objectives, plan(prepared, budget, run_dir))
-    )
-    reason = "error"
     try:
+        budget = Budget(**store.meta("budget"))
+        observer.announce(
+            Announcement(run_dir, prepared.objectives, plan(prepared, budget, run_dir))
+        )
         with InlineWorkers(lambda: evaluation.evaluate) as workers:
             parts = Parts(
                 space=prepared.space,
@@ -148,12 +149,10 @@ def _session(
                 observer=observer,
             )
             reason = Search(parts, budget).run()
-    except KeyboardInterrupt:
-        _stopped(store, session, "interrupted", run_dir)
-        raise
-    except EvomergeError as error:
+    except BaseException as error:
+        reason = "interrupted" if isinstance(error, KeyboardInterrupt) else f"error: {error}"
         with suppress(EvomergeError, OSError):  # what went wrong first is what to report
-            _stopped(store, session, f"error: {error}", run_dir)
+            _stopped(store, session, reason, run_dir)
         raise
     store.end_session(session, reason)
     write_report(store, run_dir)
@@ -176,7 +175,6 @@ def _free_run_dir(name: str) -> Path:
 def _make_run_dir(run_dir: Path) -> None:
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        (run_dir / "logs").mkdir(exist_ok=True)
     except OSError as error:
         raise StoreError(
             f"{run_dir}: cannot be made: {error.strerror}; choose another with --out."
@@ -185,10 +183,11 @@ def _make_run_dir(run_dir: Path) -> None:
 
 def _write_experiment(run_dir: Path, experiment: Experiment, spec: ExperimentSpec) -> None:
     asked = experiment.path.read_text(encoding="utf-8")
-    changes = "".join(f"# -o {assignment}\n" for assignment in experiment.overrides)
+    changes = "".join(
+        f"# -o {line}\n" for text in experiment.overrides for line in text.splitlines()
+    )
     write_text(run_dir / COPY, changes + asked)
-    resolved = yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False)
-    write_text(run_dir / RESOLVED, resolved)
+    write_text(run_dir / RESOLVED, dump_yaml(spec.model_dump(mode="json")))
 
 
 def _front_genomes(warm_start: Path | None, prepared: Prepared) -> list[Genome]:
@@ -240,6 +239,8 @@ def _check_unchanged(run_dir: Path, store: StudyStore, prepared: Prepared) -> No
         for name, task in prepared.tasks.items()
         if task.bank.version != banks[name]["version"]
     ]
+    if [gene_facts(gene) for gene in prepared.space.genes] != store.meta("genes"):
+        problems.append("the search space has other genes")
     if problems:
         raise StoreError(
             f"{run_dir}: cannot be resumed, its scores would not be comparable: "
@@ -265,7 +266,16 @@ def _check_settings(run_dir: Path, store: StudyStore, settings: Mapping[str, Any
 
 
 def _extend(store: StudyStore, add: int) -> None:
-    budget = dict(store.meta("budget"))
-    asked = sum(trial.kind == "candidate" for trial in store.trials())
-    budget["candidates"] = (budget["candidates"] or asked) + add
-    store.set_meta("budget", budget)
+    """Raise the candidate limit; where another limit ended the search, lift that one.
+
+    ``--add N`` means N further candidates, whatever ended the search before.
+    """
+    trials = store.trials()
+    asked = sum(trial.kind == "candidate" for trial in trials)
+    items = sum(trial.item_evaluations for trial in trials)
+    budget = Budget(**store.meta("budget"))
+    others = replace(budget, candidates=None)
+    if exhausted(others, Spent(asked, store.seconds_worked() / 60, items)):
+        budget = Budget(candidates=asked)
+    total = (budget.candidates or asked) + add
+    store.set_meta("budget", asdict(replace(budget, candidates=total)))

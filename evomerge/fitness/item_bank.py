@@ -15,6 +15,8 @@ SPLITS = ("search", "validation", "test")
 SHARES = (0.5, 0.2, 0.3)
 """Shares of search, validation and test where a task brings no such splits of its own."""
 
+_FEWEST = 2
+
 _SHOWN = 3
 """Examples named in a message."""
 
@@ -87,6 +89,11 @@ def choose(
         ConfigError: No such split, or it does not hold that many items.
     """
     items = bank.items(split)
+    if len(items) < _FEWEST:
+        raise ConfigError(
+            f"task {bank.task}: the {split} split has {len(items)} items; a score with a "
+            f"standard error needs at least {_FEWEST}."
+        )
     if count is None:
         return items
     if not 1 <= count <= len(items):

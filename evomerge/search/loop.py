@@ -20,6 +20,9 @@ from evomerge.store.study_store import Answers, StudyStore
 from evomerge.store.trials import Trial, outcome
 from evomerge.workers.contract import Answered, Job, JobResult, Workers
 
+_REPEATS = 200
+"""So many known recipes in a row, and a search without a candidate limit is over."""
+
 
 @dataclass(frozen=True)
 class Scoring:
@@ -37,7 +40,7 @@ class Scoring:
     """Digest of the evaluation settings."""
 
     finalists: int = 16
-    """How many members of the search front are re-scored on validation items."""
+    """How many of the best candidates are re-scored on validation items."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +78,11 @@ class Search:
         self._asked = replay(parts.store, parts.optimizer, parts.scoring.objectives)
         self._trials = {trial.number: trial for trial in parts.store.trials()}
         self._standings = Standings(parts.scoring.objectives, list(self._trials.values()))
+        self._free_in_a_row = _free_at_the_end(list(self._trials.values()))
         self._minutes_before = parts.store.seconds_worked() / 60
         self._started = parts.clock()
         self._known: dict[int, Responses] = {}
+        self._unscored: list[tuple[int, str, str]] = []
         self._missing: dict[int, int] = {}
         self._answered = parts.store.count_responses()
         self._search_items = sum(t.item_evaluations for t in self._trials.values())
@@ -141,7 +146,7 @@ class Search:
     def _ask(self, count: int) -> list[Trial]:
         """New open trials, recorded; none when the budget is used up or results are due."""
         spent = self._spent()
-        if exhausted(self._budget, spent) or self._parts.optimizer.finished:
+        if exhausted(self._budget, spent) or self._parts.optimizer.finished or self._stuck:
             return []
         each = sum(map(len, self._scoring.items["search"].values()))
         count = min(count, affordable(self._budget, spent, each))
@@ -167,7 +172,14 @@ class Search:
         limit = exhausted(self._budget, self._spent())
         if limit is None and self._parts.optimizer.finished:
             return f"the optimizer has finished: {self._parts.optimizer.finished}"
+        if limit is None and self._stuck:
+            return f"nothing new was proposed in the last {_REPEATS} candidates"
         return limit or "what is left of the budget does not pay for one more candidate"
+
+    @property
+    def _stuck(self) -> bool:
+        """Whether only known recipes are proposed, which an item budget would never end."""
+        return self._budget.candidates is None and self._free_in_a_row >= _REPEATS
 
     def _spent(self) -> Spent:
         minutes = self._minutes_before + (self._parts.clock() - self._started) / 60
@@ -177,36 +189,44 @@ class Search:
     # ---- finalists
 
     def _score_finalists(self) -> None:
-        """Re-score the search front on validation items, what stands there on test items."""
-        front = {n: self._losses_of(self._trials[n]) for n in self._standings.front}
+        """Re-score the best candidates on validation items, what stands there on test items."""
         plain = [
             t.number
             for t in self._trials.values()
             if t.kind != "candidate" and t.status == "complete"
         ]
-        chosen = spread(front, self._scoring.finalists)
-        self._rescore([*plain, *chosen], "validation")
-        points = {n: self._split_losses(n, "validation") for n in chosen}
-        final = undominated(points)
-        self._rescore([*plain, *final], "test")
-        self._store.set_meta(
-            "finalists", {"validation": [*plain, *chosen], "test": [*plain, *final]}
+        confirmed = self._rescored([*plain, *self._chosen()], "validation")
+        points = {n: self._split_losses(n, "validation") for n in confirmed if n not in plain}
+        final = [*(n for n in confirmed if n in plain), *undominated(points)]
+        tested = self._rescored(final, "test")
+        self._store.set_meta("finalists", {"validation": confirmed, "test": tested})
+        self._store.set_meta("unscored", self._unscored)
+
+    def _chosen(self) -> list[int]:
+        """The search front; with one objective its single best is not trusted alone."""
+        limit = self._scoring.finalists
+        if len(self._scoring.objectives) == 1:
+            done = [t for t in self._trials.values() if t.kind == "candidate" and t.estimates]
+            return [t.number for t in sorted(done, key=self._losses_of)[:limit]]
+        return spread(
+            {n: self._losses_of(self._trials[n]) for n in self._standings.front}, limit
         )
 
-    def _rescore(self, numbers: Sequence[int], split: Phase) -> None:
+    def _rescored(self, numbers: Sequence[int], split: Phase) -> list[int]:
+        """Put a split's items to trials; gives those that answered them all."""
         self._begin(split, 0, len(numbers))
         self._work_off([self._trials[n] for n in numbers], split, self._keep)
+        failed = {number for number, where, _ in self._unscored if where == split}
+        return [number for number in numbers if number not in failed]
 
     def _keep(self, trial: Trial, result: JobResult) -> None:
-        """Store a finished trial's further responses."""
-        if isinstance(result, Failed):
-            raise TrialError(
-                f"{trial.name}, scored before, failed on further items: {result.reason}"
-            )
-        if result.responses:
-            self._store.add_responses(self._answers(trial, result.responses))
+        """Store a finished trial's further responses; one that fails on them drops out."""
         self._known.pop(trial.number, None)
         self._answered += self._missing.pop(trial.number, 0)
+        if isinstance(result, Failed):
+            self._unscored.append((trial.number, self._phase[0], result.reason))
+        elif result.responses:
+            self._store.add_responses(self._answers(trial, result.responses))
         self._report(trial)
 
     def _split_losses(self, number: int, split: str) -> tuple[float, ...]:
@@ -265,6 +285,7 @@ class Search:
             told = outcome(finished, self._scoring.objectives)
             self._parts.optimizer.tell({finished.number - self._first_candidate: told})
         self._standings.add(finished)
+        self._free_in_a_row = 0 if finished.item_evaluations else self._free_in_a_row + 1
         self._report(finished)
 
     def _finished(self, trial: Trial, result: JobResult) -> tuple[Trial, Answers | None]:
@@ -324,6 +345,16 @@ class Search:
                 item_evaluations=self._answered,
             )
         )
+
+
+def _free_at_the_end(trials: Sequence[Trial]) -> int:
+    """How many trials at the end of the history cost no item evaluation."""
+    count = 0
+    for trial in reversed(trials):
+        if trial.item_evaluations or trial.status == "open":
+            break
+        count += 1
+    return count
 
 
 def _only(responses: Responses, items: Items) -> dict[str, ItemResponses]:

@@ -76,6 +76,16 @@ class _Setting:
     parameter: str
     bounds: Range
 
+    @property
+    def key(self) -> tuple[str | None, str]:
+        """What its values are kept under."""
+        return self.expert, self.parameter
+
+    @property
+    def smooth(self) -> bool:
+        """Whether values between two of its values are among its values too."""
+        return self.bounds.low is not None and not self.bounds.int
+
     def gene_name(self, section: Section) -> str:
         """The gene that gives the parameter's value in a section."""
         default: tuple[Axis, ...] = ("expert", "layers", "component") if self.expert else ()
@@ -191,11 +201,20 @@ class ParameterSpace(SearchSpace):
         if section.following is None:
             return [(span.layers, here) for span in section.spans]
         after = self._values(genome, section.following)
-        return [(span.layers, _between(here, after, span.share)) for span in section.spans]
+        return [(span.layers, self._between(here, after, span.share)) for span in section.spans]
 
     def _values(self, genome: Genome, section: Section) -> _Values:
+        return {setting.key: setting.value(genome, section) for setting in self._settings}
+
+    def _between(self, here: _Values, after: _Values, share: float) -> _Values:
+        """What is smooth interpolated, everything else taken from the nearer knot."""
+        nearer = here if share < 0.5 else after
         return {
-            (setting.expert, setting.parameter): setting.value(genome, section)
+            setting.key: (
+                _on_the_line(float(here[setting.key]), float(after[setting.key]), share)
+                if setting.smooth
+                else nearer[setting.key]
+            )
             for setting in self._settings
         }
 
@@ -344,18 +363,10 @@ def _is_number(value: Value) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _between(here: _Values, after: _Values, share: float) -> _Values:
-    """Floats interpolated, everything else taken from the nearer knot."""
-    mixed: dict[tuple[str | None, str], Value] = {}
-    for key, value in here.items():
-        other = after[key]
-        if isinstance(value, float) and isinstance(other, float):
-            exact = (1 - share) * value + share * other
-            low, high = min(value, other), max(value, other)
-            mixed[key] = min(high, max(low, round(exact, FLOAT_DIGITS))) + 0.0
-        else:
-            mixed[key] = value if share < 0.5 else other
-    return mixed
+def _on_the_line(start: float, end: float, share: float) -> float:
+    """Rounded as genes are, never beyond the two, never -0.0."""
+    value = round((1 - share) * start + share * end, FLOAT_DIGITS)
+    return min(max(start, end), max(min(start, end), value)) + 0.0
 
 
 def _with_safe_weights(models: dict[str, dict[str, Value]]) -> dict[str, dict[str, Value]]:

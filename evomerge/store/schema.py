@@ -12,7 +12,7 @@ CREATE TABLE meta (
 CREATE TABLE trials (
     number      INTEGER PRIMARY KEY,
     kind        TEXT NOT NULL,          -- source, baseline, candidate
-    name        TEXT NOT NULL UNIQUE,
+    name        TEXT NOT NULL,
     genome      TEXT,                   -- JSON object, candidates only
     recipe      TEXT NOT NULL,          -- JSON, complete
     status      TEXT NOT NULL,          -- open, complete, failed

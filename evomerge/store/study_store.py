@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from evomerge.core.digest import canonical_json
+from evomerge.core.atomic_write import sync_folder
 from evomerge.core.errors import StoreError
 from evomerge.core.objectives import Estimate
 from evomerge.core.outcomes import Failed
@@ -72,21 +72,19 @@ class StudyStore:
         path = run_dir / FILE_NAME
         if path.exists():
             raise StoreError(f"{run_dir}: holds a study already; use 'evomerge resume'.")
-        store = cls(_connect(path, read_only=False), path)
-        try:
-            with store._transaction() as db:
-                for statement in TABLES.split(";\n"):
-                    db.execute(statement)
-                db.execute(f"PRAGMA user_version = {FORMAT}")
-                db.executemany(
-                    "INSERT INTO meta VALUES (?, ?)",
-                    [(key, canonical_json(value)) for key, value in meta.items()],
-                )
-        except BaseException:
-            store.close()
-            path.unlink(missing_ok=True)
-            raise
-        return store
+        begun = run_dir / f".{FILE_NAME}.new"
+        begun.unlink(missing_ok=True)
+        with cls(_connect(begun, read_only=False), begun) as store, store._transaction() as db:
+            for statement in TABLES.split(";\n"):
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version = {FORMAT}")
+            db.executemany(
+                "INSERT INTO meta VALUES (?, ?)",
+                [(key, _json(value)) for key, value in meta.items()],
+            )
+        begun.replace(path)  # a kill before this leaves no study, one after it a whole one
+        sync_folder(run_dir)
+        return cls.open(run_dir)
 
     @classmethod
     def open(cls, run_dir: Path, *, read_only: bool = False) -> Self:
@@ -132,9 +130,7 @@ class StudyStore:
     def set_meta(self, key: str, value: Any) -> None:  # noqa: ANN401 - any JSON value
         """Write a JSON value under a key."""
         with self._transaction() as db:
-            db.execute(
-                "INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, canonical_json(value))
-            )
+            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, _json(value)))
 
     # ---- trials
 
@@ -191,6 +187,7 @@ class StudyStore:
                 raise StoreError(f"{self.path}: trial {trial.number} is not open.")
             if answers is not None:
                 _add_answers(db, answers)
+            _note_life(db)
             if trial.kind == "candidate":
                 _add_event(db, Event("tell", 1, (trial.number,)))
 
@@ -224,6 +221,7 @@ class StudyStore:
         """Keep a recipe's responses to items not answered before."""
         with self._transaction() as db:
             _add_answers(db, answers)
+            _note_life(db)
 
     def responses(self, recipe: str, settings: str, versions: Mapping[str, str]) -> Responses:
         """All known responses of a recipe to these task versions under these settings."""
@@ -267,13 +265,8 @@ class StudyStore:
             )
 
     def seconds_worked(self) -> float:
-        """Time of all sessions; one that was killed counts up to its last finished trial."""
-        rows = self._all(
-            "SELECT started, coalesce(ended, (SELECT max(finished_at) FROM trials "
-            "WHERE finished_at >= started AND finished_at < coalesce("
-            "(SELECT min(s.started) FROM sessions s WHERE s.id > sessions.id), 1e18)), seen) "
-            "FROM sessions"
-        )
+        """Time of all sessions; one that was killed counts up to its last sign of life."""
+        rows = self._all("SELECT started, coalesce(ended, seen) FROM sessions")
         return float(sum(max(0.0, end - start) for start, end in rows))
 
     def sessions(self) -> list[dict[str, Any]]:
@@ -289,8 +282,8 @@ class StudyStore:
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with _reported(self.path):
-            self._db.execute("BEGIN IMMEDIATE")
             try:
+                self._db.execute("BEGIN IMMEDIATE")
                 yield self._db
             except BaseException:
                 if self._db.in_transaction:  # SQLite itself rolls back on a full disk
@@ -350,6 +343,14 @@ def _add_answers(db: sqlite3.Connection, answers: Answers) -> None:
             )
             for task, r in answers.responses.items()
         ],
+    )
+
+
+def _note_life(db: sqlite3.Connection) -> None:
+    db.execute(
+        "UPDATE sessions SET seen = ? WHERE ended IS NULL "
+        "AND id = (SELECT max(id) FROM sessions)",
+        (time.time(),),
     )
 
 

@@ -23,7 +23,7 @@ class Trial:
     """A source model alone, a plain recipe to beat, or an optimizer's proposal."""
 
     name: str
-    """``expert sum``, ``uniform average``, ``candidate 17`` …; unique in the study."""
+    """``sum``, ``uniform average``, ``candidate 17`` …; unique within its kind."""
 
     recipe: Recipe
     status: Status
@@ -38,7 +38,7 @@ class Trial:
     """Seconds by stage (merge, evaluate); empty where every response was already known."""
 
     item_evaluations: int = 0
-    """Items that had to be answered for its search score; known ones cost nothing."""
+    """Items put to it for its search score; those answered before cost nothing."""
 
     asked_at: float = 0.0
     finished_at: float | None = None

@@ -64,7 +64,7 @@ def test_a_search_killed_again_and_again_ends_as_if_undisturbed(
         LandscapeStudy(whole, optimizer, options, objectives(aims)).search(budget).run()
         expected = content(whole)
         finalists = whole.meta("finalists")
-    for at in (3, 9, 11, 8, 5, 4):
+    for at in (3, 9, 11, 8, 5, 4, 10, 5, 3, 3, 2):  # the last ones among the finalists
         with open_store(tmp_path / "killed", objectives(aims)) as store:
             study = LandscapeStudy(
                 store, optimizer, options, objectives(aims), DiesAfter(at={at})
@@ -215,3 +215,55 @@ def test_an_observer_hears_of_every_recipe_scored(tmp_path):
     assert [p.done for p in searched] == list(range(1, 21))
     assert {p.total for p in searched} == {20}
     assert searched[-1].front
+
+
+def test_a_finalist_that_fails_on_further_items_drops_out_and_the_study_ends(tmp_path):
+    def fails(job):
+        asked = set(job.items["one"])
+        if job.number == 5 and asked & set(ITEMS["validation"]["one"]):
+            return "overflow on one item"
+        if job.number > PLAIN and asked & set(ITEMS["test"]["one"]):
+            return "overflow on another"
+        return None
+
+    with open_store(tmp_path / "run") as store:
+        study = LandscapeStudy(store, evaluate=LandscapeEvaluate(fails))
+        study.search(Budget(candidates=30)).run()
+        finalists = store.meta("finalists")
+        assert store.meta("state") == "finished"
+        assert 5 not in finalists["validation"]
+        assert finalists["test"] == [n for n in range(1, PLAIN + 1) if n != 5]
+        reasons = {(split, reason) for _, split, reason in store.meta("unscored")}
+        assert ("validation", "overflow on one item") in reasons
+        assert ("test", "overflow on another") in reasons
+
+
+def test_with_one_objective_several_of_the_best_are_confirmed_on_validation(tmp_path):
+    with open_store(tmp_path / "run", objectives(1)) as store:
+        LandscapeStudy(store, "cma_es", {}, objectives(1)).search(Budget(candidates=30)).run()
+        chosen = store.meta("finalists")["validation"][PLAIN:]
+        values = {t.number: t.values[0] for t in candidates(store)}
+        assert (
+            sorted((values[n] for n in chosen), reverse=True)
+            == (sorted(values.values(), reverse=True)[:6])
+        )
+        assert len(store.meta("finalists")["test"]) == PLAIN + 1
+
+
+def test_a_search_that_only_repeats_itself_ends_without_a_candidate_limit(tmp_path):
+    budget = Budget(item_evaluations=100_000)
+    with open_store(tmp_path / "run") as store:
+        study = LandscapeStudy(
+            store,
+            "random",
+            space={
+                "experts": {"weight": {"choice": [0.1]}},
+                "merge": {"lambda": {"choice": [1.0, 2.0]}},
+            },
+        )
+        reason = study.search(budget).run()
+        assert "nothing new" in reason
+        assert len(candidates(store)) < 250
+        before = len(candidates(store))
+        study.search(budget).run()
+        assert len(candidates(store)) == before

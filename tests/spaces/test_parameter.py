@@ -170,18 +170,27 @@ def test_values_between_knots_lie_on_the_line_between_them(knots, layers):
     assert recipe.rule_for("lm_head.weight").parameters["t"] == genome["t rest"]
 
 
-def test_what_is_no_float_is_taken_from_the_nearer_knot():
+@pytest.mark.parametrize(
+    ("gene", "first", "last"),
+    [
+        ({"choice": [0.1, 0.9]}, 0.1, 0.9),
+        ({"choice": [True, False]}, True, False),
+        ({"low": 1, "high": 4, "int": True}, 1, 4),
+    ],
+    ids=["floats", "flags", "ints"],
+)
+def test_choices_and_ints_are_taken_from_the_nearer_knot(gene, first, last):
     space = parameter_space(
         source_models(layers=5),
         layer_groups=2,
         interpolate=True,
-        merge={"normalize": {"choice": [True, False], "per": ["layers"]}},
+        merge={"lambda": gene | {"per": ["layers"]}},
     )
-    genome = {gene.name: gene.from_unit(0.3) for gene in space.genes}
-    genome |= {"normalize at layer 0": True, "normalize at layer 4": False}
+    genome = {g.name: g.from_unit(0.3) for g in space.genes}
+    genome |= {"lambda at layer 0": first, "lambda at layer 4": last}
     recipe = space.decode(genome)
-    flags = [recipe.rule_for(f"l.{k}.mlp").parameters["normalize"] for k in range(5)]
-    assert flags == [True, True, False, False, False]
+    values = [recipe.rule_for(f"layers.{k}.mlp").parameters["lambda"] for k in range(5)]
+    assert values == [first, first, last, last, last]
 
 
 # ---- weights that must not sum to zero
