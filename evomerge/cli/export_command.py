@@ -19,8 +19,8 @@ def command(
     obj: dict[str, bool], run_dir: Path, out_dir: Path, trial: int, models: tuple[str, ...]
 ) -> None:
     """Merge trial N of RUN_DIR into a Hugging Face model folder OUT_DIR."""
-    from evomerge.experiment.export import export_trial
+    from evomerge.experiment.export import MergeOptions, export_trial
 
     places = named_pairs(models, "--model")
-    export_trial(run_dir, trial, out_dir, places, offline=obj["offline"])
+    export_trial(run_dir, trial, out_dir, MergeOptions(places, offline=obj["offline"]))
     click.echo(out_dir)

@@ -14,12 +14,11 @@ def command(obj: dict[str, bool], experiment: Path, overrides: tuple[str, ...]) 
 
     Of models only configurations, tokenizers and safetensors headers are read.
     """
-    from evomerge.experiment.load import load_experiment
     from evomerge.experiment.plan import plan
-    from evomerge.experiment.prepare import prepare
+    from evomerge.experiment.prepare import prepare_file
     from evomerge.search.budget import Budget
 
-    prepared = prepare(load_experiment(experiment, overrides), offline=obj["offline"])
+    _, prepared = prepare_file(experiment, overrides, offline=obj["offline"])
     budget = Budget(**prepared.spec.budget.model_dump())
     for line in plan(prepared, budget):
         click.echo(line)

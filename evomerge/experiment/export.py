@@ -1,14 +1,14 @@
 """Finished model folders, from recipe files and from trials of a study."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from evomerge.core.errors import CheckpointError, ConfigError, EvomergeError
 from evomerge.core.recipe import Recipe, Source
-from evomerge.experiment.prepare import moved
-from evomerge.experiment.spec import ExperimentSpec
+from evomerge.experiment.prepare import mismatches, moved
+from evomerge.experiment.spec import ExperimentSpec, TokenizerMismatch
 from evomerge.merging.checkpoint import SourceModel, open_source
-from evomerge.merging.compatibility import check as check_compatibility
 from evomerge.merging.engine import MergeEngine
 from evomerge.merging.export import export
 from evomerge.merging.model_card import model_card
@@ -18,36 +18,43 @@ from evomerge.report.final_phase import trial_scores
 from evomerge.store.study_store import StudyStore
 
 
-def merge_recipe(
-    path: Path, out: Path, models: Mapping[str, str] | None = None, *, offline: bool = False
-) -> None:
+@dataclass(frozen=True)
+class MergeOptions:
+    """What a merge to disk may be told."""
+
+    models: Mapping[str, str] = field(default_factory=dict)
+    """New places of source models by name."""
+
+    tokenizer_mismatch: TokenizerMismatch = "error"
+    """As in an experiment file."""
+
+    offline: bool = False
+    """Ask no hub for anything."""
+
+
+def merge_recipe(path: Path, out: Path, options: MergeOptions = MergeOptions()) -> None:
     """Materialise a recipe file as a Hugging Face model folder.
 
     Args:
         path: The recipe's YAML.
         out: The folder to make; it must not exist, or be empty.
-        models: New places of source models by name.
-        offline: Ask no hub for anything.
+        options: See there.
 
     Raises:
         ConfigError: The recipe is wrong.
         CheckpointError: A source model is, or is not the one that the recipe was made with.
+        StoreError: ``out`` is in use or cannot be written; nothing is left behind.
     """
-    _materialise(_placed(read_recipe(path), models or {}), out, {}, offline=offline)
+    _materialise(_placed(read_recipe(path), options.models), out, {}, options)
 
 
 def export_trial(
-    run_dir: Path,
-    number: int,
-    out: Path,
-    models: Mapping[str, str] | None = None,
-    *,
-    offline: bool = False,
+    run_dir: Path, number: int, out: Path, options: MergeOptions = MergeOptions()
 ) -> None:
     """Materialise a trial of a study, with its scores in the model card.
 
     Raises:
-        StoreError: No study, or no such trial.
+        StoreError: No study, or no such trial; or ``out`` cannot be written.
         ConfigError: The trial failed, so that there is nothing to export.
         CheckpointError: A source model has changed or moved.
     """
@@ -58,8 +65,9 @@ def export_trial(
         scores = trial_scores(store, trial)
     if trial.failure is not None:
         raise ConfigError(f"trial {number} failed ({trial.failure.reason}); nothing to export.")
-    recipe = _placed(trial.recipe, {**spec.models.all, **(models or {})})
-    _materialise(recipe, out, scores, offline=offline)
+    recipe = _placed(trial.recipe, {**spec.models.all, **options.models})
+    options = replace(options, tokenizer_mismatch=spec.models.tokenizer_mismatch)
+    _materialise(recipe, out, scores, options)
 
 
 def _placed(recipe: Recipe, models: Mapping[str, str]) -> Recipe:
@@ -77,18 +85,18 @@ def _placed(recipe: Recipe, models: Mapping[str, str]) -> Recipe:
 
 
 def _materialise(
-    recipe: Recipe, out: Path, scores: Mapping[str, Mapping[str, str]], *, offline: bool
+    recipe: Recipe, out: Path, scores: Mapping[str, Mapping[str, str]], options: MergeOptions
 ) -> None:
     problems = validate_recipe(recipe)
     if problems:
         raise ConfigError(problems)
-    sources = _open(recipe, offline=offline)
+    sources = _open(recipe, options)
     text = recipe_to_yaml(recipe)
     card = model_card(text, recipe, scores)
     export(MergeEngine(sources), recipe, out, card=card, recipe_text=text)
 
 
-def _open(recipe: Recipe, *, offline: bool) -> dict[str, SourceModel]:
+def _open(recipe: Recipe, options: MergeOptions) -> dict[str, SourceModel]:
     """The sources that the rules use, checked to be the ones the recipe was made with."""
     used = {name for rule in recipe.rules for name in rule.models} | {recipe.reference}
     sources: dict[str, SourceModel] = {}
@@ -97,7 +105,7 @@ def _open(recipe: Recipe, *, offline: bool) -> dict[str, SourceModel]:
         if source.name not in used:
             continue
         try:
-            sources[source.name] = opened = open_source(source.model, offline=offline)
+            sources[source.name] = opened = open_source(source.model, offline=options.offline)
         except EvomergeError as error:
             problems.append(f"source {source.name}: {error}")
             continue
@@ -108,7 +116,7 @@ def _open(recipe: Recipe, *, offline: bool) -> dict[str, SourceModel]:
                 "from the recipe to merge what is there."
             )
     if not problems:
-        problems = check_compatibility(sources, recipe.reference)
+        problems = mismatches(sources, recipe.reference, options.tokenizer_mismatch)
     if problems:
         raise CheckpointError("\n".join(problems))
     return sources

@@ -1,5 +1,6 @@
 """Read an experiment file: presets filled in, overrides applied, all problems at once."""
 
+import copy
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -65,6 +66,18 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     return Experiment(spec, path, draft.files, tuple(overrides))
 
 
+def load_remains(path: Path, overrides: Sequence[str] = ()) -> Experiment | None:
+    """What is left of a wrong experiment file when its wrong keys are taken out.
+
+    So that models and tasks can be checked in the same pass as keys. None where too little
+    is left to check.
+    """
+    draft = _Draft(read_yaml(path), path.parent)
+    draft.apply(overrides)
+    spec = draft.remains()
+    return Experiment(spec, path, draft.files, tuple(overrides)) if spec else None
+
+
 class _Draft:
     """An experiment on its way from text to specification, with the problems found so far."""
 
@@ -103,6 +116,19 @@ class _Draft:
         if self._problems:
             raise ConfigError(self._problems)
         return spec
+
+    def remains(self) -> ExperimentSpec | None:
+        """The specification without the keys that are wrong, if it is one then."""
+        data = copy.deepcopy(self._data)
+        try:
+            return ExperimentSpec.model_validate(data)
+        except ValidationError as error:
+            for one in error.errors():
+                _take_out(data, _keys_of(one, data))
+        try:
+            return ExperimentSpec.model_validate(data)
+        except ValidationError:
+            return None
 
     def _override(self, changes: Sequence[Override]) -> None:
         for change in changes:
@@ -152,6 +178,14 @@ def _keys_of(error: Mapping[str, Any], data: Any) -> Location:  # noqa: ANN401 -
         if within or (error["type"] == "missing" and number == len(error["loc"])):
             location.append(part)
     return tuple(location)
+
+
+def _take_out(data: Any, location: Location) -> None:  # noqa: ANN401 - any YAML value
+    *parents, last = location or ("",)
+    for part in parents:
+        data = data[part] if isinstance(data, Mapping) and part in data else {}
+    if isinstance(data, dict):
+        data.pop(last, None)
 
 
 _PLAINER = (

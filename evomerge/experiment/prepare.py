@@ -12,15 +12,15 @@ from evomerge.core.recipe import Source
 from evomerge.core.responses import Items
 from evomerge.core.streams import derived_seed, stream
 from evomerge.core.tensor_names import count_layers
-from evomerge.experiment.load import Experiment
+from evomerge.experiment.load import Experiment, load_experiment, load_remains
 from evomerge.experiment.presets import find_folder
-from evomerge.experiment.spec import BASE, ExperimentSpec, ItemsSpec
+from evomerge.experiment.spec import BASE, ExperimentSpec, ItemsSpec, TokenizerMismatch
 from evomerge.fitness.harness import TaskSpec, load_tasks
 from evomerge.fitness.harness_task import HarnessTask
 from evomerge.fitness.item_bank import SPLITS, choose
 from evomerge.fitness.reply_values import metric_problems
 from evomerge.merging.checkpoint import SourceModel, open_source
-from evomerge.merging.compatibility import check as check_compatibility
+from evomerge.merging.compatibility import check_tensors, check_vocabularies
 from evomerge.merging.compatibility import notes as differences
 from evomerge.merging.operators.registry import OPERATORS
 from evomerge.optimizers.registry import check_options
@@ -85,6 +85,31 @@ def prepare(experiment: Experiment, *, offline: bool = False) -> Prepared:
     return Prepared(spec, sources, models, space, tasks, objectives, items, tuple(notes))
 
 
+def prepare_file(
+    path: Path, overrides: Sequence[str] = (), *, offline: bool = False
+) -> tuple[Experiment, Prepared]:
+    """Read and prepare an experiment file; wrong keys and wrong models are named together.
+
+    Raises:
+        ConfigError: Every problem found, each with file and line.
+        CheckpointError: The same, where all problems are of source models.
+    """
+    try:
+        experiment = load_experiment(path, overrides)
+    except ConfigError as error:
+        problems = list(error.problems)
+        remains = load_remains(path, overrides)
+        if remains is not None:
+            try:
+                prepare(remains, offline=offline)
+            except ConfigError as further:
+                problems += further.problems
+            except CheckpointError as further:
+                problems += str(further).splitlines()
+        raise ConfigError(list(dict.fromkeys(problems))) from error
+    return experiment, prepare(experiment, offline=offline)
+
+
 class _Problems:
     def __init__(self) -> None:
         self.config: list[str] = []
@@ -134,9 +159,17 @@ def _open_sources(
         reference = BASE if BASE in opened else next(iter(opened))
         problems.models += [
             f"{experiment.where('models')}: {problem}"
-            for problem in check_compatibility(opened, reference)
+            for problem in mismatches(opened, reference, spec.models.tokenizer_mismatch)
         ]
     return opened
+
+
+def mismatches(
+    sources: Mapping[str, SourceModel], reference: str, tokenizers: TokenizerMismatch
+) -> list[str]:
+    """Every reason why sources cannot be merged under a policy for differing tokenizers."""
+    compared = sources if tokenizers == "error" else {reference: sources[reference]}
+    return check_tensors(sources, reference) + check_vocabularies(compared, reference)
 
 
 def _source_models(spec: ExperimentSpec, sources: Mapping[str, SourceModel]) -> SourceModels:

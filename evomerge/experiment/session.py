@@ -19,9 +19,9 @@ from evomerge.experiment.build import (
     study_meta,
     versions,
 )
-from evomerge.experiment.load import Experiment, load_experiment
+from evomerge.experiment.load import Experiment
 from evomerge.experiment.plan import plan
-from evomerge.experiment.prepare import Prepared, moved, prepare, relative_places
+from evomerge.experiment.prepare import Prepared, moved, prepare, prepare_file, relative_places
 from evomerge.experiment.spec import BASE, ExperimentSpec
 from evomerge.experiment.study import Study
 from evomerge.experiment.yaml_lines import YamlFile
@@ -64,14 +64,13 @@ def start(path: Path, options: RunOptions) -> Study:
         EvomergeError: See the tree in ``evomerge.core.errors``.
         KeyboardInterrupt: Stopped; the study is whole and can be resumed.
     """
-    experiment = load_experiment(path, options.overrides)
+    experiment, prepared = prepare_file(path, options.overrides, offline=options.offline)
     run_dir = options.out or _free_run_dir(experiment.spec.name)
     if (run_dir / FILE_NAME).exists():
         raise StoreError(
             f"{run_dir} holds a study already; continue it with 'evomerge resume {run_dir}', "
             "or choose another folder with --out."
         )
-    prepared = prepare(experiment, offline=options.offline)
     initial = first_genomes(prepared) + _front_genomes(options.warm_start, prepared)
     evaluation = make_evaluation(prepared)
     _make_run_dir(run_dir)

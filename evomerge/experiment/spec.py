@@ -36,6 +36,10 @@ class Closed(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+TokenizerMismatch = Literal["error", "base"]
+"""What to do where sources disagree on token ids: refuse, or take the base's tokenizer."""
+
+
 class ModelsSpec(Closed):
     """The source models."""
 
@@ -44,6 +48,9 @@ class ModelsSpec(Closed):
 
     experts: Mapping[str, str] = Field(min_length=1)
     """Folder or hub id by a short name of your choice."""
+
+    tokenizer_mismatch: TokenizerMismatch = "error"
+    """``base`` merges all the same, by row of the embedding, with the base's tokenizer."""
 
     @model_validator(mode="after")
     def _names_are_usable(self) -> Self:

@@ -3,7 +3,14 @@
 import math
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
 from evomerge.core.outcomes import GeneValue
 from evomerge.core.recipe import Value
@@ -13,6 +20,14 @@ Axis = Literal["expert", "layers", "component"]
 
 _Bound = Annotated[float, Field(strict=True)]
 """Takes whole numbers too, but neither ``true`` nor text."""
+
+
+def _without_minus_zero(value: Value) -> Value:
+    """A value whose recipe has the hash of the equal value's."""
+    return 0.0 if isinstance(value, float) and value == 0 else value
+
+
+_Plain = Annotated[bool | GeneValue, AfterValidator(_without_minus_zero)]
 
 _SMALLEST_LOG_LOW = 10.0**-FLOAT_DIGITS
 
@@ -27,10 +42,10 @@ class Range(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    value: bool | GeneValue | None = None
+    value: _Plain | None = None
     low: _Bound | None = None
     high: _Bound | None = None
-    choice: tuple[bool | GeneValue, ...] | None = None
+    choice: tuple[_Plain, ...] | None = None
     per: tuple[Axis, ...] | None = None
     log: bool = False
     int: bool = False

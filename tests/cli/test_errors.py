@@ -72,6 +72,25 @@ def test_every_problem_of_keys_and_values_is_named_at_once(call, tmp_path):
     )
 
 
+def test_wrong_keys_and_wrong_models_are_named_together(call, tmp_path):
+    refused(
+        call,
+        tmp_path,
+        CONFIG,
+        "unknown key 'optimiser'",
+        "models.experts.sort: /nowhere",
+        "unknown task 'twon'",
+        models={"base": str(ZOO / "base"), "experts": {"sort": "/nowhere"}},
+        tasks={"include": [str(TASKS)], "use": ["twon"]},
+        optimiser={"name": "nsga2"},
+    )
+
+
+def test_a_range_that_an_operator_does_not_allow_is_refused(call, tmp_path):
+    space = {"operator": "ties", "experts": {"weight": [0, 1], "density": [0, 5]}}
+    refused(call, tmp_path, CONFIG, "density", "5", space=space)
+
+
 def test_every_problem_of_models_tasks_and_space_is_named_at_once(call, tmp_path):
     refused(
         call,
@@ -186,6 +205,17 @@ def test_another_tokenizer_is_refused(call, tmp_path, models):
     )
     file.write_text(json.dumps(tokenizer))
     refused(call, tmp_path, CHECKPOINT, "tokenizer", "sort", models=over(models))
+
+
+def test_another_tokenizer_is_taken_where_the_experiment_says_so(call, tmp_path, models):
+    file = models / "sort" / "tokenizer.json"
+    file.write_text(file.read_text().replace('"paris"', '"parys"'))
+    wrong = write_experiment(tmp_path / "wrong", models=over(models))
+    assert "tokenizer" in call("validate", wrong).err
+    right = write_experiment(
+        tmp_path / "right", models=over(models) | {"tokenizer_mismatch": "base"}
+    )
+    assert call("validate", right).code == 0
 
 
 def test_a_pickle_checkpoint_is_refused(call, tmp_path, models):

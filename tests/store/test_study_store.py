@@ -155,6 +155,23 @@ def test_a_reader_cannot_write(store, tmp_path):
         reader.set_meta("state", "x")
 
 
+def test_what_is_fixed_keeps_the_order_of_its_keys(tmp_path):
+    with StudyStore.create(tmp_path, {"experts": {"town": 1, "sort": 2}}) as store:
+        store.set_meta("budget", {"minutes": 1, "candidates": 2})
+        assert list(store.meta("experts")) == ["town", "sort"]
+        assert list(store.meta("budget")) == ["minutes", "candidates"]
+
+
+def test_a_study_left_half_made_by_a_kill_is_no_study(tmp_path):
+    (tmp_path / ".study.db.new").write_bytes(b"half")
+    with pytest.raises(StoreError, match=r"no study\.db here"):
+        StudyStore.open(tmp_path)
+    with StudyStore.create(tmp_path, {"name": "whole"}):
+        pass
+    with StudyStore.open(tmp_path) as store:
+        assert store.meta("name") == "whole"
+
+
 def test_a_second_study_in_one_folder_is_refused(store, tmp_path):
     with pytest.raises(StoreError, match="evomerge resume"):
         StudyStore.create(tmp_path, {})
