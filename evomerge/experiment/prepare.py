@@ -62,7 +62,7 @@ def prepare(experiment: Experiment, *, offline: bool = False) -> Prepared:
     spec = located(experiment)
     sources = _open_sources(experiment, spec, problems, offline=offline)
     models = _source_models(spec, sources)
-    space = _space(spec, models, problems, complete=len(sources) == len(spec.models.all))
+    space = _space(experiment, spec, models, sources, problems)
     tasks = _tasks(experiment, spec, problems, offline=offline)
     objectives = tuple(
         Objective(o.metric, o.weights, "maximize" if o.maximize else "minimize")
@@ -75,7 +75,8 @@ def prepare(experiment: Experiment, *, offline: bool = False) -> Prepared:
         len(space.genes) if space else 1,
         len(objectives),
     ):
-        problems.config.append(f"{experiment.where('optimizer')}: {problem}")
+        where = experiment.where("optimizer").removesuffix(": optimizer")
+        problems.config.append(f"{where}: {problem}")
     items = _items(experiment, spec, tasks, problems)
     problems.raise_any()
     if space is None:
@@ -203,12 +204,25 @@ def signatures() -> dict[str, OperatorSignature]:
 
 
 def _space(
-    spec: ExperimentSpec, models: SourceModels, problems: _Problems, *, complete: bool
+    experiment: Experiment,
+    spec: ExperimentSpec,
+    models: SourceModels,
+    sources: Mapping[str, SourceModel],
+    problems: _Problems,
 ) -> SearchSpace | None:
     known = signatures()
     found = check_parameter_space(spec.space, models, known)
-    problems.config += found
-    return None if found or not complete else ParameterSpace(spec.space, models, known)
+    for source in list(sources.values())[:1]:
+        found += [
+            f"space.components: no tensor's name contains {part!r}, so its genes would do "
+            f"nothing; names are e.g. {list(source.tensors)[len(source.tensors) // 2]}."
+            for part in spec.space.components
+            if not any(part in name for name in source.tensors)
+        ]
+    where = experiment.where("space").removesuffix(": space")
+    problems.config += [f"{where}: {problem}" for problem in found]
+    complete = len(sources) == len(spec.models.all)
+    return ParameterSpace(spec.space, models, known) if complete and not found else None
 
 
 def _tasks(

@@ -247,7 +247,7 @@ def test_a_candidate_that_fails_is_a_failed_trial_and_the_run_goes_on(tmp_path):
     study = evomerge.run(path, out=tmp_path / "run")
     failed = study.trials().query("status == 'failed'")
     assert 0 < len(failed) < 4 + PLAIN
-    assert failed["reason"].str.contains("task_arithmetic of .* float16", regex=True).all()
+    assert failed["reason"].str.contains("too large for").all()
 
 
 def test_one_expert_without_a_base_is_refused_where_the_operator_needs_one(tmp_path):
