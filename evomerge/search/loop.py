@@ -58,6 +58,17 @@ class Parts:
     clock: Callable[[], float] = time.time
 
 
+@dataclass(frozen=True)
+class _Pending:
+    """A trial whose result is awaited."""
+
+    known: Responses
+    """Answered before."""
+
+    cost: int
+    """Items put to it now."""
+
+
 class Search:
     """One session of a study, from wherever it stands to the end of its budget.
 
@@ -81,9 +92,8 @@ class Search:
         self._free_in_a_row = _free_at_the_end(list(self._trials.values()))
         self._minutes_before = parts.store.seconds_worked() / 60
         self._started = parts.clock()
-        self._known: dict[int, Responses] = {}
+        self._pending: dict[int, _Pending] = {}
         self._unscored: list[tuple[int, str, str]] = []
-        self._missing: dict[int, int] = {}
         self._answered = parts.store.count_responses()
         self._search_items = sum(t.item_evaluations for t in self._trials.values())
         self._phase: tuple[Phase, int, int | None] = ("search", 0, None)
@@ -183,7 +193,7 @@ class Search:
 
     def _spent(self) -> Spent:
         minutes = self._minutes_before + (self._parts.clock() - self._started) / 60
-        items = self._search_items + sum(self._missing.values())
+        items = self._search_items + sum(p.cost for p in self._pending.values())
         return Spent(self._asked, minutes, items)
 
     # ---- finalists
@@ -221,8 +231,7 @@ class Search:
 
     def _keep(self, trial: Trial, result: JobResult) -> None:
         """Store a finished trial's further responses; one that fails on them drops out."""
-        self._known.pop(trial.number, None)
-        self._answered += self._missing.pop(trial.number, 0)
+        self._answered += self._pending.pop(trial.number).cost
         if isinstance(result, Failed):
             self._unscored.append((trial.number, self._phase[0], result.reason))
         elif result.responses:
@@ -268,11 +277,10 @@ class Search:
             for task, items in self._scoring.items[split].items()
         }
         missing = {task: items for task, items in missing.items() if items}
-        self._known[trial.number] = known
+        self._pending[trial.number] = _Pending(known, sum(map(len, missing.values())))
         if not missing:
             record(trial, Answered({}))
             return False
-        self._missing[trial.number] = sum(map(len, missing.values()))
         self._parts.workers.submit(Job(trial.number, trial.recipe, missing))
         return True
 
@@ -289,17 +297,17 @@ class Search:
         self._report(finished)
 
     def _finished(self, trial: Trial, result: JobResult) -> tuple[Trial, Answers | None]:
-        known = self._known.pop(trial.number, {})
-        cost = self._missing.pop(trial.number, 0)
-        self._answered += cost
-        self._search_items += cost
-        ended = replace(trial, item_evaluations=cost, finished_at=self._parts.clock())
+        pending = self._pending.pop(trial.number)
+        self._answered += pending.cost
+        self._search_items += pending.cost
+        now = self._parts.clock()
+        ended = replace(trial, item_evaluations=pending.cost, finished_at=now)
         if isinstance(result, Failed):
             return replace(ended, status="failed", failure=result), None
         answers = self._answers(trial, result.responses) if result.responses else None
-        everything = dict(known)
+        everything = dict(pending.known)
         for task, fresh in result.responses.items():
-            everything[task] = known[task].joined(fresh) if task in known else fresh
+            everything[task] = everything[task].joined(fresh) if task in everything else fresh
         try:
             chosen = _only(everything, self._scoring.items["search"])
             estimates = self._scoring.estimator.estimate(chosen, self._scoring.objectives)
