@@ -59,7 +59,9 @@ class _LazyGroup(click.Group):
 def group(ctx: click.Context, debug: bool, offline: bool, verbose: bool) -> None:
     """Search for the recipe by which existing models are merged into a better one."""
     ctx.obj = {"debug": debug, "offline": offline}
-    logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setLevel(logging.INFO if verbose else logging.ERROR)
+    logging.basicConfig(level=handler.level, handlers=[handler])
     if offline:
         os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
 

@@ -133,11 +133,10 @@ def _fetched(model: str, *, offline: bool) -> Path:
             )
         )
     except (OSError, ValueError, HfHubHTTPError, LocalEntryNotFoundError) as error:
-        reason = "it is not in the local cache and --offline forbids fetching it"
-        raise CheckpointError(
-            f"{model}: no such folder, and as a hub id "
-            f"{reason if offline else f'it cannot be fetched: {error}'}."
-        ) from error
+        reason = f"it cannot be fetched: {str(error).splitlines()[0].rstrip('.')}"
+        if offline:
+            reason = "it is not in the local cache and --offline forbids fetching it"
+        raise CheckpointError(f"{model}: no such folder, and as a hub id {reason}.") from error
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
