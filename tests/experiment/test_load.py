@@ -150,7 +150,7 @@ def test_a_specification_recorded_as_json_or_yaml_is_the_same_again(write):
         (["models.base="], lambda s: s.models.base, None),
         (["evaluation.threads=2"], lambda s: s.evaluation.threads, 2),
     ],
-    ids=str,
+    ids=lambda value: "read" if callable(value) else str(value),
 )
 def test_overrides_win_over_file_and_presets(write, overrides, read, expected):
     assert read(load_experiment(write(), overrides).spec) == expected
