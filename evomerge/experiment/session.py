@@ -64,13 +64,13 @@ def start(path: Path, options: RunOptions) -> Study:
         EvomergeError: See the tree in ``evomerge.core.errors``.
         KeyboardInterrupt: Stopped; the study is whole and can be resumed.
     """
+    if options.out is not None and (options.out / FILE_NAME).exists():
+        raise StoreError(
+            f"{options.out} holds a study already; continue it with 'evomerge resume "
+            f"{options.out}', or choose another folder with --out."
+        )
     experiment, prepared = prepare_file(path, options.overrides, offline=options.offline)
     run_dir = options.out or _free_run_dir(experiment.spec.name)
-    if (run_dir / FILE_NAME).exists():
-        raise StoreError(
-            f"{run_dir} holds a study already; continue it with 'evomerge resume {run_dir}', "
-            "or choose another folder with --out."
-        )
     initial = first_genomes(prepared) + _front_genomes(options.warm_start, prepared)
     evaluation = make_evaluation(prepared)
     _make_run_dir(run_dir)
