@@ -4,6 +4,7 @@ import shlex
 
 from rich.console import Console
 
+from evomerge.cli.program import program
 from evomerge.experiment.study import Study
 from evomerge.report.terminal import baselines_table, front_table
 
@@ -19,8 +20,8 @@ def show_outcome(study: Study) -> None:
     console.print(
         f"\nreport:  {study.path / 'report.html'}\n"
         f"front:   {study.path / 'front.csv'}, recipes in {study.path / 'front'}\n"
-        f"extend:  evomerge resume {run_dir} --add 100\n"
-        f"export:  evomerge export {run_dir} --trial N OUT_DIR",
+        f"extend:  {program()} resume {run_dir} --add 100\n"
+        f"export:  {program()} export {run_dir} --trial N OUT_DIR",
         highlight=False,
         soft_wrap=True,
         markup=False,

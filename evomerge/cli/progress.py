@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
+from evomerge.cli.program import program
 from evomerge.core.objectives import Objective
 from evomerge.search.observer import Announcement, Observer, Phase
 from evomerge.search.observer import Progress as SearchProgress
@@ -101,7 +102,7 @@ class TerminalObserver(Observer):
             return
         self._console.print(
             "Stopped. Every finished trial is recorded, the report shows them. Go on with:\n"
-            f"  evomerge resume {shlex.quote(str(self.announced.run_dir))}",
+            f"  {program()} resume {shlex.quote(str(self.announced.run_dir))}",
             highlight=False,
             soft_wrap=True,
             markup=False,

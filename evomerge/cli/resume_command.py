@@ -6,6 +6,7 @@ import click
 
 from evomerge.cli.pairs import named_pairs
 from evomerge.cli.progress import stoppable, watching
+from evomerge.store.study_store import StudyStore
 
 
 @click.command(name="resume")
@@ -26,10 +27,15 @@ def command(
 ) -> None:
     """Continue the search in RUN_DIR from wherever it stands."""
     places = named_pairs(models, "--model")
+    with StudyStore.open(run_dir, read_only=True) as store:
+        finished = store.meta("state") == "finished"
     with watching() as observer, stoppable(observer):
         from evomerge.experiment.session import ResumeOptions, resume
 
         study = resume(run_dir, ResumeOptions(add or 0, places, obj["offline"], observer))
     from evomerge.cli.outcome import show_outcome
+
+    if finished and not add:
+        click.echo("The budget was used up before; nothing was left to do. --add N goes on.")
 
     show_outcome(study)

@@ -36,6 +36,9 @@ def command(
     warm_start: Path | None,
 ) -> None:
     """Run EXPERIMENT, a YAML file, to the end of its budget."""
+    from evomerge.experiment.yaml_lines import read_yaml
+
+    read_yaml(experiment)  # a file that is not there shows before heavy libraries are loaded
     with watching() as observer, stoppable(observer):
         from evomerge.experiment.session import RunOptions, start
 

@@ -71,6 +71,8 @@ def make_evaluation(prepared: Prepared) -> Evaluation:
     def merge(recipe: Recipe) -> None:
         engine.apply(recipe, model)
 
+    merge(recipe)  # a configuration that does not fit its weights shows here, not in a trial
+
     return Evaluation(evaluator(merge, scorer.responses), scorer.settings)
 
 
@@ -196,9 +198,12 @@ def versions() -> dict[str, str]:
 def _dtype(prepared: Prepared) -> torch.dtype:
     asked = prepared.spec.evaluation.dtype
     if asked == "auto":
+        on_cpu = torch.device(prepared.spec.evaluation.device).type == "cpu"
         reference = prepared.sources[prepared.models.sources[0].name]
         stored = [info.dtype for info in reference.tensors.values()]
         asked_name = _DTYPES.get(max(set(stored), key=stored.count), "float32")
+        if asked_name == "float16" and on_cpu:
+            asked_name = "float32"  # CPUs compute float16 at half the speed of float32 or less
     else:
         asked_name = asked
     dtype: torch.dtype = getattr(torch, asked_name)

@@ -125,6 +125,7 @@ class _Draft:
         except ValidationError as error:
             for one in error.errors():
                 _take_out(data, _keys_of(one, data))
+        data = {**_STAND_INS, **data}
         try:
             return ExperimentSpec.model_validate(data)
         except ValidationError:
@@ -180,6 +181,14 @@ def _keys_of(error: Mapping[str, Any], data: Any) -> Location:  # noqa: ANN401 -
     return tuple(location)
 
 
+_STAND_INS: Mapping[str, Any] = {
+    "name": "unnamed",
+    "budget": {"candidates": 1},
+    "space": {"operator": "linear", "experts": {"weight": [0, 1]}},
+}
+"""For required keys that are wrong, so that the others can still be checked."""
+
+
 def _take_out(data: Any, location: Location) -> None:  # noqa: ANN401 - any YAML value
     *parents, last = location or ("",)
     for part in parents:
@@ -190,6 +199,7 @@ def _take_out(data: Any, location: Location) -> None:  # noqa: ANN401 - any YAML
 
 _PLAINER = (
     (r"^Value error, ", ""),
+    (r"^(?:Tuple|Dictionary|List) should have at least 1 item.*$", "needs at least one"),
     (r"^Input should be", "must be"),
     (r" or instance of \w+$", ""),
     (r"a valid (?:dictionary|mapping)$", "a mapping"),

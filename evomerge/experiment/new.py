@@ -120,7 +120,7 @@ budget:                  # a hard total; also: minutes, item_evaluations
   candidates: 240
 
 evaluation:              # part of a score's identity, fixed for a run
-  dtype: auto            # as the base is stored; or float32, bfloat16, float16
+  dtype: auto            # as the base is stored (float16 on a CPU: float32), or name one
   device: cpu            # or cuda
   batch_size: 32
   apply_chat_template: false

@@ -75,7 +75,8 @@ def prepare(experiment: Experiment, *, offline: bool = False) -> Prepared:
         len(space.genes) if space else 1,
         len(objectives),
     ):
-        where = experiment.where("optimizer").removesuffix(": optimizer")
+        keys = problem.partition(":")[0].split(".")
+        where = experiment.where(*keys).removesuffix(f": {'.'.join(keys)}")
         problems.config.append(f"{where}: {problem}")
     items = _items(experiment, spec, tasks, problems)
     problems.raise_any()
@@ -250,7 +251,10 @@ def _check_objectives(
     metrics = {name: task.metrics for name, task in tasks.items()}
     for index, objective in enumerate(objectives):
         where = experiment.where("objectives", index)
-        problems.config += [f"{where}: {p}" for p in metric_problems([objective], metrics)]
+        problems.config += [
+            f"{where}: {problem.removeprefix('objectives: ')}"
+            for problem in metric_problems([objective], metrics)
+        ]
 
 
 def _items(

@@ -64,11 +64,8 @@ def start(path: Path, options: RunOptions) -> Study:
         EvomergeError: See the tree in ``evomerge.core.errors``.
         KeyboardInterrupt: Stopped; the study is whole and can be resumed.
     """
-    if options.out is not None and (options.out / FILE_NAME).exists():
-        raise StoreError(
-            f"{options.out} holds a study already; continue it with 'evomerge resume "
-            f"{options.out}', or choose another folder with --out."
-        )
+    if options.out is not None:
+        _refuse_used(options.out)
     experiment, prepared = prepare_file(path, options.overrides, offline=options.offline)
     run_dir = options.out or _free_run_dir(experiment.spec.name)
     initial = first_genomes(prepared) + _front_genomes(options.warm_start, prepared)
@@ -166,9 +163,19 @@ def _stopped(store: StudyStore, session: int, reason: str, run_dir: Path) -> Non
 # ---- a new run directory
 
 
+def _refuse_used(out: Path) -> None:
+    if (out / FILE_NAME).exists():
+        raise StoreError(
+            f"{out} holds a study already; continue it with 'evomerge resume {out}', "
+            "or choose another folder with --out."
+        )
+    if out.is_dir() and any(out.iterdir()):
+        raise StoreError(f"{out} is not empty; choose a new or empty folder with --out.")
+
+
 def _free_run_dir(name: str) -> Path:
     numbered = (Path("runs") / (name if n == 1 else f"{name}-{n}") for n in range(1, 10_000))
-    return next(path for path in numbered if not (path / FILE_NAME).exists())
+    return next(path for path in numbered if not path.exists())
 
 
 def _make_run_dir(run_dir: Path) -> None:

@@ -206,7 +206,8 @@ class EvaluationSpec(Closed):
     """How models are run; part of what identifies a response, fixed for a study."""
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """``auto`` is the dtype in which the base (or first expert) is stored."""
+    """``auto`` is the dtype in which the base (or first expert) is stored; on a CPU, float32
+    in place of float16."""
 
     device: str = "cpu"
     batch_size: int = Field(default=32, ge=1)

@@ -108,7 +108,8 @@ def _built(
         loaded = TaskManager(include_defaults=False).load([config])["tasks"]
     elif built_in is None or name not in built_in.all_tasks:
         known = [*files, *(built_in.all_tasks if built_in else [])]
-        raise ConfigError(unknown("task", name, known))
+        listed = [*files, "and lm-eval's own"] if built_in else None
+        raise ConfigError(unknown("task", name, known, listed))
     elif name not in built_in.all_subtasks:
         raise ConfigError(
             f"task {name!r} is a group or tag of lm-eval; name its tasks one by one "

@@ -146,6 +146,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
             f"{folder}: is an adapter (adapter_config.json), not a model; merge it into full "
             "weights first, e.g. with peft's merge_and_unload() and save_pretrained()."
         )
+    if not file.exists():
+        raise CheckpointError(f"{folder}: has no config.json, so it is not a model folder.")
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

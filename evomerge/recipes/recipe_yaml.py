@@ -70,7 +70,7 @@ def _source(name: str, value: str | Mapping[str, Any], folder: Path | None) -> S
     given: Mapping[str, Any] = {"model": value} if isinstance(value, str) else value
     model = given["model"]
     if folder is not None and not Path(model).is_absolute() and (folder / model).is_dir():
-        model = str(folder / model)
+        model = str((folder / model).resolve())
     return Source(name, model, given.get("fingerprint"))
 
 
@@ -177,6 +177,8 @@ _RULE = (
 
 
 def _problems(plain: Any) -> list[str]:  # noqa: ANN401 - anything YAML can hold
+    if isinstance(plain, dict) and "merge_method" in plain:
+        return ["this is a mergekit configuration, not an evomerge recipe (see the README)."]
     problems = _key_problems(plain, _TOP, "")
     if not isinstance(plain, dict):
         return problems

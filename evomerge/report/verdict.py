@@ -84,11 +84,12 @@ def confirmed(objectives: Sequence[Objective], final: Final) -> Verdict:
     else:
         who = f"the final front of {len(final.candidates)}"
         facts = (
-            f"hypervolume {number(final.volume)} against {number(together.volume)} for all "
+            f"{number(final.volume)} against {number(together.volume)} for all "
             f"of them together, difference {signed_interval(difference)}"
         )
     if difference.low > 0:
-        text = f"{who} beats the source models and baselines on {items}: {facts}."
+        way = " in hypervolume" if len(objectives) > 1 else ""
+        text = f"{who} beats the source models and baselines{way} on {items}: {facts}."
         return Verdict("better", text[0].upper() + text[1:], details)
     if difference.value > 0:
         text = (

@@ -273,3 +273,30 @@ def test_a_recipe_with_an_unknown_parameter_is_refused(call, tmp_path):
 def test_debug_shows_the_traceback(tmp_path, call):
     with pytest.raises(ConfigError, match="no such file"):
         main(["run", str(tmp_path / "none.yaml"), "--debug"])
+
+
+def test_a_folder_with_files_in_it_is_not_written_into(call, tmp_path):
+    experiment = write_experiment(tmp_path / "in")
+    before = experiment.read_text()
+    done = call("run", experiment, "--out", tmp_path / "in")
+    assert done.code == STORE
+    assert "is not empty" in done.err
+    assert experiment.read_text() == before
+    assert [path.name for path in (tmp_path / "in").iterdir()] == ["experiment.yaml"]
+
+
+def test_a_mergekit_configuration_is_recognised(call, tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("merge_method: ties\nbase_model: a\nmodels: []\n")
+    done = call("merge", path, tmp_path / "out")
+    assert done.code == CONFIG
+    assert "this is a mergekit configuration" in done.err
+
+
+def test_a_configuration_that_does_not_fit_its_weights_ends_the_run_at_once(
+    call, tmp_path, models
+):
+    for name in ("base", "sort", "town"):
+        file = models / name / "config.json"
+        file.write_text(file.read_text().replace('"hidden_size": 128', '"hidden_size": 256'))
+    refused(call, tmp_path, CHECKPOINT, "embed_tokens", models=over(models))

@@ -158,7 +158,8 @@ def test_a_clear_win_is_called_one(build):
         summary = summarize(store)
     assert summary.judgement.tone == "better"
     assert (
-        "beats the source models and baselines on 800 untouched test items" in summary.verdict
+        "beats the source models and baselines in hypervolume on 800 untouched test items"
+        in summary.verdict
     )
     assert summary.final.comparisons[-1].difference.low > 0
 
