@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from evomerge.cli.pairs import named_pairs
+from evomerge.cli.program import program
 
 
 @click.command(name="init")
@@ -48,4 +49,4 @@ def command(
     )
     path = write_experiment(folder, new, offline=obj["offline"])
     click.echo(f"{path} written; look it over, then:")
-    click.echo(f"  evomerge validate {path}\n  evomerge run {path}")
+    click.echo(f"  {program()} validate {path}\n  {program()} run {path}")

@@ -12,7 +12,7 @@ import click
 def command(obj: dict[str, bool], experiment: Path, overrides: tuple[str, ...]) -> None:
     """Check EXPERIMENT: keys, models, tasks, space; every problem is named at once.
 
-    Of models only configurations, tokenizers and safetensors headers are read.
+    Of models only configurations, tokenizers, headers and samples of weights are read.
     """
     from evomerge.experiment.plan import plan
     from evomerge.experiment.prepare import prepare_file

@@ -2,7 +2,6 @@
 
 EvomergeError
 ├── ConfigError          a file, key or flag of the user's is wrong      exit 2
-├── MissingDependency    an optional package is not installed            exit 3
 ├── CheckpointError      a source model cannot be read or does not fit   exit 4
 ├── StoreError           a run directory is locked, foreign or broken    exit 5
 └── TrialError           one candidate failed; never ends a search       exit 6
@@ -27,12 +26,6 @@ class ConfigError(EvomergeError):
     def __init__(self, problems: str | list[str]) -> None:
         self.problems = [problems] if isinstance(problems, str) else list(problems)
         super().__init__("\n".join(self.problems))
-
-
-class MissingDependency(EvomergeError):  # noqa: N818 - named for what is missing
-    """An optional package is needed for what was asked."""
-
-    exit_code = 3
 
 
 class CheckpointError(EvomergeError):

@@ -201,9 +201,9 @@ def _dtype(prepared: Prepared) -> torch.dtype:
         on_cpu = torch.device(prepared.spec.evaluation.device).type == "cpu"
         reference = prepared.sources[prepared.models.sources[0].name]
         stored = [info.dtype for info in reference.tensors.values()]
-        asked_name = _DTYPES.get(max(set(stored), key=stored.count), "float32")
+        asked_name = _DTYPES.get(max(dict.fromkeys(stored), key=stored.count), "float32")
         if asked_name == "float16" and on_cpu:
-            asked_name = "float32"  # CPUs compute float16 at half the speed of float32 or less
+            asked_name = "float32"  # which a CPU computes faster
     else:
         asked_name = asked
     dtype: torch.dtype = getattr(torch, asked_name)

@@ -134,17 +134,30 @@ def located(experiment: Experiment) -> ExperimentSpec:
                 return str(folder.resolve())
         return given
 
-    models = spec.models.model_copy(
-        update={
-            "base": place(spec.models.base) if spec.models.base else None,
-            "experts": {name: place(given) for name, given in spec.models.experts.items()},
-        }
-    )
     include = tuple(
         str(find_folder(given, experiment.folder) or given) for given in spec.tasks.include
     )
-    tasks = spec.tasks.model_copy(update={"include": include})
-    return spec.model_copy(update={"models": models, "tasks": tasks})
+    models = {name: place(given) for name, given in spec.models.all.items()}
+    return with_places(spec, models, include)
+
+
+def with_places(
+    spec: ExperimentSpec, models: Mapping[str, str], include: Sequence[str] | None = None
+) -> ExperimentSpec:
+    """The specification with other places.
+
+    Args:
+        spec: What to change.
+        models: By name, the base under ``base``; those not named stay where they are.
+        include: Task folders; None keeps them.
+    """
+    places = {**spec.models.all, **models}
+    base = places.pop(BASE, None)
+    sources = spec.models.model_copy(update={"base": base, "experts": places})
+    tasks = spec.tasks
+    if include is not None:
+        tasks = tasks.model_copy(update={"include": tuple(include)})
+    return spec.model_copy(update={"models": sources, "tasks": tasks})
 
 
 def _open_sources(
@@ -299,12 +312,5 @@ def moved(spec: ExperimentSpec, run_dir: Path, relative: Mapping[str, str]) -> E
         beside = run_dir.resolve() / relative.get(recorded, recorded)
         return str(beside.resolve()) if recorded in relative and beside.is_dir() else recorded
 
-    models = spec.models.model_copy(
-        update={
-            "base": place(spec.models.base) if spec.models.base else None,
-            "experts": {name: place(model) for name, model in spec.models.experts.items()},
-        }
-    )
-    include = tuple(place(folder) for folder in spec.tasks.include)
-    tasks = spec.tasks.model_copy(update={"include": include})
-    return spec.model_copy(update={"models": models, "tasks": tasks})
+    models = {name: place(recorded) for name, recorded in spec.models.all.items()}
+    return with_places(spec, models, [place(folder) for folder in spec.tasks.include])

@@ -21,8 +21,15 @@ from evomerge.experiment.build import (
 )
 from evomerge.experiment.load import Experiment
 from evomerge.experiment.plan import plan
-from evomerge.experiment.prepare import Prepared, moved, prepare, prepare_file, relative_places
-from evomerge.experiment.spec import BASE, ExperimentSpec
+from evomerge.experiment.prepare import (
+    Prepared,
+    moved,
+    prepare,
+    prepare_file,
+    relative_places,
+    with_places,
+)
+from evomerge.experiment.spec import ExperimentSpec
 from evomerge.experiment.study import Study
 from evomerge.experiment.yaml_lines import YamlFile
 from evomerge.recipes.yaml_text import dump_yaml
@@ -226,10 +233,7 @@ def _recorded_spec(
         raise ConfigError(
             f"--model: the study has no model {unknown}; it has {[*spec.models.all]}."
         )
-    base = models.get(BASE, spec.models.base) if spec.models.base else None
-    experts = {name: models.get(name, place) for name, place in spec.models.experts.items()}
-    sources = spec.models.model_copy(update={"base": base, "experts": experts})
-    return spec.model_copy(update={"models": sources})
+    return with_places(spec, models)
 
 
 def _check_unchanged(run_dir: Path, store: StudyStore, prepared: Prepared) -> None:

@@ -13,6 +13,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 
 from evomerge.core.errors import CheckpointError
+from evomerge.merging.json_object import read_json_object
 from evomerge.merging.safetensors_header import TensorInfo, read_header
 from evomerge.merging.tied_embeddings import embedding_name, head_name
 
@@ -148,13 +149,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
         )
     if not file.exists():
         raise CheckpointError(f"{folder}: has no config.json, so it is not a model folder.")
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file}: cannot be read: {error}.") from error
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{file}: expected a JSON object, got {type(config).__name__}.")
-    return config
+    return read_json_object(file)
 
 
 def _has_weights(folder: Path) -> bool:

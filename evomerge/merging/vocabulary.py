@@ -2,12 +2,11 @@
 
 import filecmp
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from evomerge.core.errors import CheckpointError
+from evomerge.merging.json_object import read_json_object
 
 CHAT_TEMPLATE = "chat_template.jinja"
 
@@ -21,10 +20,12 @@ def read_vocabulary(folder: Path) -> Mapping[str, int] | None:
         CheckpointError: A tokenizer file is unreadable.
     """
     if (folder / "tokenizer.json").exists():
-        return _from_tokenizer_json(_load(folder / "tokenizer.json"))
+        return _from_tokenizer_json(read_json_object(folder / "tokenizer.json"))
     if (folder / "vocab.json").exists():
         added = folder / "added_tokens.json"
-        return _load(folder / "vocab.json") | (_load(added) if added.exists() else {})
+        return read_json_object(folder / "vocab.json") | (
+            read_json_object(added) if added.exists() else {}
+        )
     if (folder / "tokenizer.model").exists():
         content = (folder / "tokenizer.model").read_bytes()
         return {f"tokenizer.model {hashlib.sha256(content).hexdigest()[:16]}": 0}
@@ -40,7 +41,11 @@ def same_tokenizer_file(folder: Path, other: Path) -> bool:
 def read_merges(folder: Path) -> list[Any]:
     """The merge rules of a BPE tokenizer.json, empty where there are none."""
     file = folder / "tokenizer.json"
-    return list(_load(file).get("model", {}).get("merges") or []) if file.exists() else []
+    return (
+        list(read_json_object(file).get("model", {}).get("merges") or [])
+        if file.exists()
+        else []
+    )
 
 
 def read_chat_template(folder: Path) -> str | None:
@@ -48,7 +53,7 @@ def read_chat_template(folder: Path) -> str | None:
     if (folder / CHAT_TEMPLATE).exists():
         return (folder / CHAT_TEMPLATE).read_text(encoding="utf-8")
     file = folder / "tokenizer_config.json"
-    template = _load(file).get("chat_template") if file.exists() else None
+    template = read_json_object(file).get("chat_template") if file.exists() else None
     return None if template is None else str(template)
 
 
@@ -61,13 +66,3 @@ def _from_tokenizer_json(tokenizer: dict[str, Any]) -> dict[str, int]:
     for token in tokenizer.get("added_tokens") or []:
         vocabulary[str(token["content"])] = int(token["id"])
     return vocabulary
-
-
-def _load(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file}: cannot be read: {error}.") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{file}: expected a JSON object, got {type(content).__name__}.")
-    return content
