@@ -12,8 +12,9 @@ from evomerge.core.responses import ItemResponses
 from evomerge.fitness.estimate import MeanEstimator
 from evomerge.optimizers.registry import make_optimizer
 from evomerge.search.budget import Budget
-from evomerge.search.loop import Parts, Scoring, Search
+from evomerge.search.loop import Parts, Search
 from evomerge.search.observer import Observer
+from evomerge.search.scoring import Scoring
 from evomerge.spaces.parameter import ParameterSpace, ParameterSpaceSpec
 from evomerge.spaces.space import OperatorSignature, SourceModels
 from evomerge.store.study_store import StudyStore

@@ -17,6 +17,7 @@ _COMMANDS = {
     "status": "Show how far a run is.",
     "report": "Rebuild a run's report.",
     "validate": "Check an experiment without running it.",
+    "calibrate": "Have models answer whole banks, so that a few items tell the rest.",
     "merge": "Merge a recipe into a model folder.",
     "export": "Merge a trial of a run into a model folder.",
     "init": "Write an experiment file for your own models.",

@@ -16,7 +16,7 @@ def named_pairs(given: Sequence[str], option: str) -> dict[str, str]:
     for text in given:
         name, _, value = text.partition("=")
         if not name or not value:
-            problems.append(f"{option} {text}: expected NAME=MODEL, e.g. math=./math-model.")
+            problems.append(f"{option} {text}: expected NAME=PLACE, e.g. math=./folder.")
         elif name in pairs:
             problems.append(f"{option} {text}: the name {name!r} is given twice.")
         pairs[name] = value

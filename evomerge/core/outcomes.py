@@ -18,6 +18,10 @@ class Candidate:
     id: int
     genome: Genome
 
+    generation: int = 0
+    """Candidates of one generation are proposed from the same outcomes: all those of the
+    generations before it, which are told by then."""
+
 
 @dataclass(frozen=True)
 class Scored:

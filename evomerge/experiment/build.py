@@ -11,21 +11,28 @@ from transformers import AutoTokenizer
 
 from evomerge.core.digest import digest
 from evomerge.core.errors import CheckpointError, ConfigError
-from evomerge.core.objectives import Objective
 from evomerge.core.outcomes import Genome
-from evomerge.core.recipe import Recipe, Rule
+from evomerge.core.recipe import Rule
 from evomerge.core.streams import derived_seed
+from evomerge.experiment.custom_tasks import MergedModel, answer_by_kind
+from evomerge.experiment.fitness import calibration, is_calibrated, random_fitness
+from evomerge.experiment.neighbourhood import (
+    asks_per_item,
+    neighbourhood,
+    stability_settings,
+)
+from evomerge.experiment.objectives import recipe_value, wanted_metrics
 from evomerge.experiment.prepare import Prepared
 from evomerge.experiment.spec import EvaluationSpec
 from evomerge.fitness.estimate import MeanEstimator
-from evomerge.fitness.harness import ItemScorer, ScoringSettings
+from evomerge.fitness.harness import HarnessTask, ItemScorer, ScoringSettings
 from evomerge.fitness.item_bank import SPLITS
 from evomerge.merging.compatibility import check_finite
 from evomerge.merging.engine import MergeEngine
 from evomerge.optimizers.contract import Optimizer
 from evomerge.optimizers.registry import make_optimizer
 from evomerge.search.evaluate import evaluator
-from evomerge.search.loop import Scoring
+from evomerge.search.scoring import Scoring
 from evomerge.spaces.genes import ChoiceGene, Gene
 from evomerge.workers.contract import Evaluate
 
@@ -58,22 +65,30 @@ def make_evaluation(prepared: Prepared) -> Evaluation:
     reference = prepared.models.sources[0].name
     recipe = prepared.models.recipe([Rule("passthrough", {reference: {}})])
     model = engine.resident_model(recipe, dtype=_dtype(prepared), device=device)
+    tokenizer = AutoTokenizer.from_pretrained(
+        prepared.sources[reference].folder, trust_remote_code=False, local_files_only=True
+    )
+
+    def count_tokens(text: str) -> int:
+        return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    tasks = prepared.tasks.items()
     scorer = ItemScorer(
-        prepared.tasks,
+        {n: task.counting(count_tokens) for n, task in tasks if isinstance(task, HarnessTask)},
         model,
-        AutoTokenizer.from_pretrained(
-            prepared.sources[reference].folder, trust_remote_code=False, local_files_only=True
-        ),
+        tokenizer,
         ScoringSettings(spec.batch_size, spec.apply_chat_template, spec.max_length),
         wanted_metrics(prepared.objectives),
     )
-
-    def merge(recipe: Recipe) -> None:
-        engine.apply(recipe, model)
-
-    merge(recipe)  # a configuration that does not fit its weights shows here, not in a trial
-
-    return Evaluation(evaluator(merge, scorer.responses), scorer.settings)
+    merged = MergedModel(engine, model, recipe)
+    # A configuration that does not fit its weights shows here, not in a trial.
+    merged.merge(recipe)
+    answer = answer_by_kind(scorer.responses, prepared.tasks, merged, tokenizer)
+    neighbours = neighbourhood(prepared, engine, model)
+    return Evaluation(
+        evaluator(merged.merge, answer, neighbourhood=neighbours),
+        scorer.settings | stability_settings(prepared),
+    )
 
 
 def check_sources_finite(prepared: Prepared) -> None:
@@ -91,25 +106,32 @@ def check_sources_finite(prepared: Prepared) -> None:
         raise CheckpointError("\n".join(problems))
 
 
-def wanted_metrics(objectives: Sequence[Objective]) -> dict[str, tuple[str, ...]]:
-    """The metrics that the objectives need, by task."""
-    wanted: dict[str, list[str]] = {}
-    for objective in objectives:
-        for task in objective.tasks:
-            wanted.setdefault(task, []).append(objective.metric)
-    return {task: tuple(dict.fromkeys(metrics)) for task, metrics in wanted.items()}
-
-
 def make_scoring(prepared: Prepared, settings: Mapping[str, Any]) -> Scoring:
     """How this study's responses are identified and turned into objectives."""
-    sizes = {name: len(task.bank.items("search")) for name, task in prepared.tasks.items()}
+    spec, banks = prepared.spec, prepared.banks
+    sizes = {
+        name: len(bank)
+        for name, bank in banks.items()
+        if not prepared.tasks[name].bank.whole  # whose items are a sample of nothing
+    }
+    calibrated = is_calibrated(spec.fitness)
     return Scoring(
         objectives=prepared.objectives,
         estimator=MeanEstimator(sizes),
         items=prepared.items,
         versions={name: task.bank.version for name, task in prepared.tasks.items()},
         settings=digest(dict(settings)),
-        finalists=prepared.spec.fitness.finalists,
+        finalists=spec.fitness.finalists,
+        fitness=None
+        if calibrated
+        else random_fitness(spec, banks, MeanEstimator(sizes, cautious=True)),
+        calibration=calibration(spec, banks, prepared.objectives, prepared.calibration)
+        if calibrated
+        else None,
+        confidence=spec.fitness.confidence,
+        derived=MeanEstimator(sizes),
+        recipe_value=recipe_value(MergeEngine(prepared.sources)),
+        asks=asks_per_item(prepared),
     )
 
 
@@ -149,10 +171,7 @@ def study_meta(
         "seed": spec.seed,
         "evomerge": importlib.metadata.version("evomerge"),
         "experiment": spec.model_dump(mode="json"),
-        "objectives": [
-            {"metric": o.metric, "tasks": dict(o.tasks), "direction": o.direction}
-            for o in prepared.objectives
-        ],
+        "objectives": [objective.to_plain() for objective in prepared.objectives],
         "genes": [gene_facts(gene) for gene in prepared.space.genes],
         "items": prepared.items,
         "banks": {
@@ -160,6 +179,7 @@ def study_meta(
             | {split: len(task.bank.items(split)) for split in SPLITS}
             for name, task in prepared.tasks.items()
         },
+        "asks": asks_per_item(prepared),
         "settings": dict(settings),
         "settings_digest": digest(dict(settings)),
         "sources": {

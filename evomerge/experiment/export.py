@@ -6,7 +6,8 @@ from pathlib import Path
 
 from evomerge.core.errors import CheckpointError, ConfigError, EvomergeError
 from evomerge.core.recipe import Recipe, Source
-from evomerge.experiment.prepare import mismatches, moved
+from evomerge.experiment.places import moved
+from evomerge.experiment.prepare import mismatches
 from evomerge.experiment.spec import ExperimentSpec, TokenizerMismatch
 from evomerge.merging.checkpoint import SourceModel, open_source
 from evomerge.merging.engine import MergeEngine

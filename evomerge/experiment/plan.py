@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from evomerge.experiment.fitness import is_calibrated
+from evomerge.experiment.fitness_spec import StudyCalibration
 from evomerge.experiment.prepare import Prepared
 from evomerge.search.budget import Budget
 
@@ -11,15 +13,13 @@ def plan(prepared: Prepared, budget: Budget, run_dir: Path | None = None) -> tup
     spec = prepared.spec
     reference = prepared.sources[prepared.models.sources[0].name]
     millions = sum(info.entries for info in reference.tensors.values()) / 1e6
-    each = sum(map(len, prepared.items["search"].values()))
     operators = " or ".join(spec.space.operator)
     lines = [
         f"{spec.name}: {len(prepared.sources)} source models of {millions:,.1f} M parameters "
         f"({', '.join(prepared.sources)})",
         f"space: {operators} with {len(prepared.space.genes)} genes; "
         f"optimizer: {spec.optimizer.name}, seed {spec.seed}",
-        f"each candidate answers {each:,} items of {len(prepared.tasks)} tasks "
-        f"({', '.join(prepared.tasks)}) for {_objectives(prepared)}",
+        f"{_items(prepared)} for {_objectives(prepared)}",
         f"budget: {_budget(budget)}; {len(prepared.space.baselines())} sources and baselines "
         "are scored first",
     ]
@@ -27,6 +27,29 @@ def plan(prepared: Prepared, budget: Budget, run_dir: Path | None = None) -> tup
     if run_dir is not None:
         lines.append(f"run directory: {run_dir}")
     return tuple(lines)
+
+
+def _items(prepared: Prepared) -> str:
+    """What candidates answer, rung by rung, and what the estimator is made from."""
+    fitness = prepared.spec.fitness
+    banks = prepared.banks.values()
+    counts = [
+        sum(len(bank) if rung == "all" else min(rung, len(bank)) for bank in banks)
+        for rung in fitness.items.search
+    ]
+    said = f"each candidate answers {counts[0]:,} items"
+    if len(counts) > 1:
+        said += f", those that may still win {', then '.join(f'{c:,}' for c in counts[1:])},"
+    said += f" of {len(prepared.tasks)} tasks ({', '.join(prepared.tasks)})"
+    if is_calibrated(fitness):
+        given = fitness.calibration
+        merges = given.merges if isinstance(given, StudyCalibration) else 0
+        first = f", baselines and the first {merges} candidates" if merges else " and baselines"
+        said += (
+            f", estimated by {fitness.estimator}; sources{first} answer the bank of "
+            f"{sum(map(len, banks)):,};"
+        )
+    return said
 
 
 def _objectives(prepared: Prepared) -> str:

@@ -1,10 +1,8 @@
 """From a checked experiment file to opened models, loaded tasks and a search space."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from evomerge.core.errors import CheckpointError, ConfigError, EvomergeError
 from evomerge.core.objectives import Objective
@@ -12,13 +10,22 @@ from evomerge.core.recipe import Source
 from evomerge.core.responses import Items
 from evomerge.core.streams import derived_seed, stream
 from evomerge.core.tensor_names import count_layers
+from evomerge.experiment.custom_tasks import load_custom_tasks
+from evomerge.experiment.fitness import (
+    check_calibration_file,
+    chosen_banks,
+    fitness_problems,
+    plain_items,
+)
 from evomerge.experiment.load import Experiment, load_experiment, load_remains
-from evomerge.experiment.presets import find_folder
-from evomerge.experiment.spec import BASE, ExperimentSpec, ItemsSpec, TokenizerMismatch
-from evomerge.fitness.harness import TaskSpec, load_tasks
-from evomerge.fitness.harness_task import HarnessTask
+from evomerge.experiment.objectives import objective, objective_problems, size_findings
+from evomerge.experiment.places import located
+from evomerge.experiment.question_files import task_spec
+from evomerge.experiment.spec import BASE, ExperimentSpec, TokenizerMismatch
+from evomerge.fitness.calibration_file import CalibrationFile, read_calibration
+from evomerge.fitness.harness import load_tasks
 from evomerge.fitness.item_bank import SPLITS, choose
-from evomerge.fitness.reply_values import metric_problems
+from evomerge.fitness.task_contract import Task
 from evomerge.merging.checkpoint import SourceModel, open_source
 from evomerge.merging.compatibility import check_tensors, check_vocabularies
 from evomerge.merging.compatibility import notes as differences
@@ -38,10 +45,17 @@ class Prepared:
     sources: Mapping[str, SourceModel]
     models: SourceModels
     space: SearchSpace
-    tasks: Mapping[str, HarnessTask]
+    tasks: Mapping[str, Task]
     objectives: tuple[Objective, ...]
     items: Mapping[str, Items]
-    """Chosen items by split, then task."""
+    """Chosen items by split, then task; of the search split those that sources and baselines
+    answer."""
+
+    banks: Items
+    """Items of the search split whose mean is the score that the search is after."""
+
+    calibration: CalibrationFile | None = None
+    """Answers of other models, where the fitness names a file of them."""
 
     notes: tuple[str, ...] = ()
     """What is worth knowing and stops nothing."""
@@ -64,11 +78,8 @@ def prepare(experiment: Experiment, *, offline: bool = False) -> Prepared:
     models = _source_models(spec, sources)
     space = _space(experiment, spec, models, sources, problems)
     tasks = _tasks(experiment, spec, problems, offline=offline)
-    objectives = tuple(
-        Objective(o.metric, o.weights, "maximize" if o.maximize else "minimize")
-        for o in spec.objectives
-    )
-    _check_objectives(experiment, objectives, tasks, problems)
+    objectives = tuple(objective(each) for each in spec.objectives)
+    size_notes = _check_objectives(experiment, spec, tasks, (sources, space), problems)
     for problem in check_options(
         spec.optimizer.name,
         spec.optimizer.options,
@@ -78,13 +89,16 @@ def prepare(experiment: Experiment, *, offline: bool = False) -> Prepared:
         keys = problem.partition(":")[0].split(".")
         where = experiment.where(*keys).removesuffix(f": {'.'.join(keys)}")
         problems.config.append(f"{where}: {problem}")
-    items = _items(experiment, spec, tasks, problems)
+    calibration = _fitness(experiment, spec, tasks, objectives, problems)
+    banks, items = _items(experiment, spec, tasks, problems)
     problems.raise_any()
     if space is None:
         raise ConfigError("the search space could not be built.")
     notes = [note for task in tasks.values() for note in task.bank.overlap]
-    notes += differences(sources, models.sources[0].name)
-    return Prepared(spec, sources, models, space, tasks, objectives, items, tuple(notes))
+    notes += differences(sources, models.sources[0].name) + size_notes
+    return Prepared(
+        spec, sources, models, space, tasks, objectives, items, banks, calibration, tuple(notes)
+    )
 
 
 def prepare_file(
@@ -122,42 +136,6 @@ class _Problems:
             raise ConfigError([*self.models, *self.config])
         if self.models:
             raise CheckpointError("\n".join(self.models))
-
-
-def located(experiment: Experiment) -> ExperimentSpec:
-    """The specification with folders made absolute; what is no folder here stays as it is."""
-    spec = experiment.spec
-
-    def place(given: str) -> str:
-        for folder in (experiment.folder / given, Path(given).expanduser()):
-            if folder.is_dir():
-                return str(folder.resolve())
-        return given
-
-    include = tuple(
-        str(find_folder(given, experiment.folder) or given) for given in spec.tasks.include
-    )
-    models = {name: place(given) for name, given in spec.models.all.items()}
-    return with_places(spec, models, include)
-
-
-def with_places(
-    spec: ExperimentSpec, models: Mapping[str, str], include: Sequence[str] | None = None
-) -> ExperimentSpec:
-    """The specification with other places.
-
-    Args:
-        spec: What to change.
-        models: By name, the base under ``base``; those not named stay where they are.
-        include: Task folders; None keeps them.
-    """
-    places = {**spec.models.all, **models}
-    base = places.pop(BASE, None)
-    sources = spec.models.model_copy(update={"base": base, "experts": places})
-    tasks = spec.tasks
-    if include is not None:
-        tasks = tasks.model_copy(update={"include": tuple(include)})
-    return spec.model_copy(update={"models": sources, "tasks": tasks})
 
 
 def _open_sources(
@@ -241,76 +219,91 @@ def _space(
 
 def _tasks(
     experiment: Experiment, spec: ExperimentSpec, problems: _Problems, *, offline: bool
-) -> dict[str, HarnessTask]:
-    use = [TaskSpec(task.name, task.num_fewshot) for task in spec.tasks.use]
+) -> dict[str, Task]:
+    use = [task_spec(task) for task in spec.tasks.use if task.score is None]
+    custom, found = load_custom_tasks(experiment, spec)
+    tasks: dict[str, Task] = dict(custom)
     try:
-        return load_tasks(
+        tasks |= load_tasks(
             use, [Path(folder) for folder in spec.tasks.include], spec.seed, offline=offline
         )
     except ConfigError as error:
         where = experiment.where("tasks")
-        problems.config += [f"{where}: {problem}" for problem in error.problems]
-        return {}
+        found += [f"{where}: {problem}" for problem in error.problems]
+    problems.config += found
+    return {} if found else {task.name: tasks[task.name] for task in spec.tasks.use}
 
 
 def _check_objectives(
     experiment: Experiment,
-    objectives: Sequence[Objective],
-    tasks: Mapping[str, HarnessTask],
+    spec: ExperimentSpec,
+    tasks: Mapping[str, Task],
+    merged: tuple[Mapping[str, SourceModel], SearchSpace | None],
     problems: _Problems,
-) -> None:
-    if not tasks:
-        return
-    metrics = {name: task.metrics for name, task in tasks.items()}
-    for index, objective in enumerate(objectives):
-        where = experiment.where("objectives", index)
-        problems.config += [
-            f"{where}: {problem.removeprefix('objectives: ')}"
-            for problem in metric_problems([objective], metrics)
-        ]
+) -> list[str]:
+    """Note what is wrong with the objectives; gives what is worth knowing of them."""
+    found = objective_problems(spec, {name: task.metrics for name, task in tasks.items()})
+    notes: list[str] = []
+    sources, space = merged
+    if space is not None and not problems.models:
+        wrong, notes = size_findings(spec, sources, space)
+        found += wrong
+    for place, problem in sorted(found, key=lambda each: each[0]):
+        problems.config.append(f"{experiment.where('objectives', place)}: {problem}")
+    return notes
+
+
+def _fitness(
+    experiment: Experiment,
+    spec: ExperimentSpec,
+    tasks: Mapping[str, Task],
+    objectives: Sequence[Objective],
+    problems: _Problems,
+) -> CalibrationFile | None:
+    """Note what is wrong with the fitness; gives its calibration file, read."""
+    problems.config += [
+        f"{experiment.where('fitness', *place)}: {problem}"
+        for place, problem in fitness_problems(spec.fitness, objectives)
+    ]
+    given = spec.fitness.calibration
+    if not isinstance(given, str):
+        return None
+    where = experiment.where("fitness", "calibration")
+    try:
+        file = read_calibration(Path(given))
+    except ConfigError as error:
+        problems.config += [f"{where}: {problem}" for problem in error.problems]
+        return None
+    banks = {name: task.bank for name, task in tasks.items()}
+    problems.config += [
+        f"{where}: {problem}" for problem in check_calibration_file(file, banks)
+    ]
+    return file
 
 
 def _items(
     experiment: Experiment,
     spec: ExperimentSpec,
-    tasks: Mapping[str, HarnessTask],
+    tasks: Mapping[str, Task],
     problems: _Problems,
-) -> dict[str, dict[str, tuple[int, ...]]]:
-    chosen: dict[str, dict[str, tuple[int, ...]]] = {split: {} for split in SPLITS}
-    for split in SPLITS:
+) -> tuple[Items, dict[str, Items]]:
+    """The search banks, and the chosen items of every split."""
+    found: list[tuple[tuple[str, ...], str]] = []
+    banks = chosen_banks(spec, tasks, found)
+    chosen: dict[str, Items] = {} if found else {"search": plain_items(spec, banks)}
+    for split in SPLITS[1:]:
+        count = getattr(spec.fitness.items, split)
+        of_split: dict[str, tuple[int, ...]] = {}
         for name, task in tasks.items():
             rng = stream(spec.seed, "items", split, name)
             try:
-                chosen[split][name] = choose(
-                    task.bank, split, _count(spec.fitness.items, split), rng
+                of_split[name] = choose(
+                    task.bank, split, None if count == "all" else count, rng
                 )
             except ConfigError as error:
-                where = experiment.where("fitness", "items", split)
-                problems.config += [f"{where}: {problem}" for problem in error.problems]
-    return chosen
-
-
-def _count(items: ItemsSpec, split: str) -> int | None:
-    given: Any = getattr(items, split)
-    return None if given == "all" else int(given)
-
-
-def relative_places(spec: ExperimentSpec, run_dir: Path) -> dict[str, str]:
-    """Path from the run directory to each local folder, so that both can move together."""
-    places = [*spec.models.all.values(), *spec.tasks.include]
-    return {
-        place: os.path.relpath(place, run_dir.resolve())
-        for place in places
-        if Path(place).is_absolute()
-    }
-
-
-def moved(spec: ExperimentSpec, run_dir: Path, relative: Mapping[str, str]) -> ExperimentSpec:
-    """The specification with folders found from where the run directory is now."""
-
-    def place(recorded: str) -> str:
-        beside = run_dir.resolve() / relative.get(recorded, recorded)
-        return str(beside.resolve()) if recorded in relative and beside.is_dir() else recorded
-
-    models = {name: place(recorded) for name, recorded in spec.models.all.items()}
-    return with_places(spec, models, [place(folder) for folder in spec.tasks.include])
+                found += [(("items", split), problem) for problem in error.problems]
+        chosen[split] = of_split
+    problems.config += [
+        f"{experiment.where('fitness', *place)}: {problem}" for place, problem in found
+    ]
+    return banks, chosen

@@ -20,15 +20,9 @@ from evomerge.experiment.build import (
     versions,
 )
 from evomerge.experiment.load import Experiment
+from evomerge.experiment.places import moved, relative_places, with_places
 from evomerge.experiment.plan import plan
-from evomerge.experiment.prepare import (
-    Prepared,
-    moved,
-    prepare,
-    prepare_file,
-    relative_places,
-    with_places,
-)
+from evomerge.experiment.prepare import Prepared, prepare, prepare_file
 from evomerge.experiment.spec import ExperimentSpec
 from evomerge.experiment.study import Study
 from evomerge.experiment.yaml_lines import YamlFile
@@ -245,7 +239,7 @@ def _check_unchanged(run_dir: Path, store: StudyStore, prepared: Prepared) -> No
     ]
     banks = store.meta("banks")
     problems += [
-        f"task {name!r} has changed (its documents or its configuration)"
+        f"task {name!r} has changed (its documents, its configuration or its code)"
         for name, task in prepared.tasks.items()
         if task.bank.version != banks[name]["version"]
     ]

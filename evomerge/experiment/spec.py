@@ -1,6 +1,5 @@
 """The typed experiment file; unknown keys are errors."""
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
@@ -10,11 +9,15 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
-    StrictInt,
+    Tag,
     model_validator,
 )
 
+from evomerge.experiment.custom_spec import CustomItemsSpec, ScoreSpec
+from evomerge.experiment.fitness_spec import FitnessSpec
+from evomerge.experiment.objective_spec import ObjectiveSpec
 from evomerge.spaces.parameter import ParameterSpaceSpec
 
 BASE = "base"
@@ -67,6 +70,18 @@ class ModelsSpec(Closed):
         return ({BASE: self.base} if self.base else {}) | dict(self.experts)
 
 
+class JsonlSplits(Closed):
+    """A file of questions for each split."""
+
+    search: str
+    validation: str
+    test: str
+
+
+def _in_a_list(given: Any) -> Any:  # noqa: ANN401 - whatever the YAML holds
+    return [given] if isinstance(given, str) else given
+
+
 class TaskUse(Closed):
     """One task of the experiment."""
 
@@ -74,18 +89,86 @@ class TaskUse(Closed):
     num_fewshot: int | None = Field(default=None, ge=0)
     """Examples before each question; None takes the task's own number."""
 
+    score: ScoreSpec | None = None
+    """What scores it, where it is no lm-eval task."""
+
+    items: CustomItemsSpec | None = None
+    """With ``score``: how many items, to be divided by the seed, or by split; None asks for
+    one score for the whole."""
+
+    metrics: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """With ``score``: what it measures on each item; None is one metric named ``score``."""
+
+    jsonl: (
+        Annotated[
+            Annotated[str, Tag("file")] | Annotated[JsonlSplits, Tag("splits")],
+            Discriminator(lambda given: "file" if isinstance(given, str) else "splits"),
+        ]
+        | None
+    ) = None
+    """Questions in plain JSONL, in place of an lm-eval task: one file, divided by the seed, or
+    one for each split. See ``fitness/README.md`` for the fields."""
+
+    until: Annotated[tuple[str, ...], BeforeValidator(_in_a_list)] | None = None
+    """With ``jsonl``: a written answer ends before any of these; None: at the line's end."""
+
+    max_tokens: int | None = Field(default=None, ge=1)
+    """With ``jsonl``: longest written answer; None: 64 tokens."""
+
+    ignore_case: bool | None = None
+    """With ``jsonl``: whether the case of a written answer does not matter."""
+
+    samples: str | None = None
+    """A ``samples_*.jsonl`` of ``lm_eval --log_samples`` whose requests are asked again, in
+    place of an lm-eval task."""
+
+    @model_validator(mode="after")
+    def _questions_have_one_source(self) -> Self:
+        sources = [key for key in ("score", "jsonl", "samples") if getattr(self, key)]
+        if len(sources) > 1:
+            raise ValueError(f"give one of {' and '.join(sources)}")
+        keys = ("until", "max_tokens", "ignore_case")
+        options = [key for key in keys if getattr(self, key) is not None]
+        if options and self.jsonl is None:
+            raise ValueError(f"{' and '.join(options)} only with 'jsonl'")
+        if self.samples is not None and self.num_fewshot is not None:
+            raise ValueError("num_fewshot only without 'samples': its prompts are logged")
+        return self
+
+    @model_validator(mode="after")
+    def _keys_go_together(self) -> Self:
+        if self.score is None:
+            alone = [key for key in ("items", "metrics") if getattr(self, key) is not None]
+            if alone:
+                raise ValueError(f"{' and '.join(alone)} only with 'score'")
+        elif self.num_fewshot is not None:
+            raise ValueError("num_fewshot only without 'score'")
+        names = self.metrics or ()
+        if len(set(names)) < len(names) or not all(names) or "standard_error" in names:
+            raise ValueError(
+                f"metrics need names of their own, other than standard_error; found {[*names]}"
+            )
+        return self
+
 
 def _as_task(given: Any) -> Any:  # noqa: ANN401 - whatever the YAML holds
     return {"name": given} if isinstance(given, str) else given
 
 
 class TasksSpec(Closed):
-    """The lm-eval tasks that candidates are scored on."""
+    """The tasks that candidates are scored on."""
 
     include: tuple[str, ...] = ()
     """Folders with lm-eval task YAMLs; lm-eval's built-in tasks need none."""
 
     use: tuple[Annotated[TaskUse, BeforeValidator(_as_task)], ...] = Field(min_length=1)
+    code: str | None = None
+    """Folder in which functions and commands are found; None is the experiment file's."""
+
+    @property
+    def whole(self) -> tuple[str, ...]:
+        """Tasks that have one score for all their items together."""
+        return tuple(task.name for task in self.use if task.score and task.items is None)
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:
@@ -94,78 +177,6 @@ class TasksSpec(Closed):
         if twice:
             raise ValueError(f"{twice} named twice")
         return self
-
-
-def _enough(given: Any) -> Any:  # noqa: ANN401 - whatever the YAML holds
-    if isinstance(given, int) and given < 2:
-        raise ValueError(f"needs at least 2 items for a standard error, found {given}")
-    return given
-
-
-ItemCount = Annotated[StrictInt | Literal["all"], BeforeValidator(_enough)]
-
-
-class ItemsSpec(Closed):
-    """How many items of each task are used, drawn once per study by its seed."""
-
-    search: ItemCount = 100
-    """Answered by every candidate."""
-
-    validation: ItemCount = "all"
-    """Answered by the search front, to choose the final front."""
-
-    test: ItemCount = "all"
-    """Answered by the final front, sources and baselines, for the report only."""
-
-
-class FitnessSpec(Closed):
-    """What a candidate's score is made of."""
-
-    estimator: Literal["mean"] = "mean"
-    items: ItemsSpec = ItemsSpec()
-    finalists: int = Field(default=16, ge=1)
-    """How many members of the search front are re-scored on validation items."""
-
-
-class ObjectiveSpec(Closed):
-    """A metric to maximize or minimize, on one task or as a weighted mean over several."""
-
-    maximize: str | None = None
-    minimize: str | None = None
-    task: str | None = None
-    tasks: tuple[str, ...] | Mapping[str, float] | None = None
-
-    @model_validator(mode="after")
-    def _is_whole(self) -> Self:
-        if (self.maximize is None) == (self.minimize is None):
-            raise ValueError("give either 'maximize: METRIC' or 'minimize: METRIC'")
-        if (self.task is None) == (self.tasks is None):
-            raise ValueError("give either 'task: NAME' or 'tasks: [NAMES]'")
-        raw = self._raw_weights
-        if not raw or not all(0 < weight < math.inf for weight in raw.values()):
-            raise ValueError("'tasks' needs at least one task, all weights finite and above 0")
-        if not isinstance(self.tasks, Mapping | None) and len(raw) < len(self.tasks):
-            raise ValueError(f"'tasks' names one twice: {list(self.tasks)}")
-        return self
-
-    @property
-    def _raw_weights(self) -> dict[str, float]:
-        if self.task is not None:
-            return {self.task: 1.0}
-        given = self.tasks or {}
-        return dict(given) if isinstance(given, Mapping) else dict.fromkeys(given, 1.0)
-
-    @property
-    def metric(self) -> str:
-        """The metric's name."""
-        return self.maximize or self.minimize or ""
-
-    @property
-    def weights(self) -> dict[str, float]:
-        """Weight by task, summing to 1."""
-        raw = self._raw_weights
-        total = math.fsum(raw.values())
-        return {task: weight / total for task, weight in raw.items()}
 
 
 class OptimizerSpec(BaseModel):

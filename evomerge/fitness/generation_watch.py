@@ -6,6 +6,41 @@ import torch
 from transformers import LogitsProcessor, PreTrainedTokenizerBase, StoppingCriteria
 
 
+class StopTexts:
+    """Texts that end an answer, with the tokens that can be the last of one.
+
+    An answer is turned into text only when its newest token may have completed a stop text,
+    so that long answers cost no more time a token than short ones.
+
+    Args:
+        tokenizer: Turns answers into text.
+        texts: Empty ones never end anything.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> None:
+        self._tokenizer = tokenizer
+        self._texts = [text for text in texts if text]
+        # Twice, since a tokenizer may drop the space that an answer begins with. Half a
+        # character, which shows as a replacement character, may be the end of anything.
+        twice = tokenizer.batch_decode([[token, token] for token in range(len(tokenizer))])
+        ends = {*"\ufffd", *(text[-1] for text in self._texts)}
+        self._last = torch.tensor([not ends.isdisjoint(text) for text in twice])
+
+    def may_end(self, tokens: torch.Tensor) -> torch.Tensor:
+        """``(rows,)`` booleans: whether a row's newest token can complete a stop text.
+
+        Args:
+            tokens: ``(rows,)`` token ids; those that the tokenizer does not know can.
+        """
+        known = tokens < len(self._last)
+        return ~known | self._last[tokens.where(known, 0)]
+
+    def within(self, answers: Sequence[torch.Tensor]) -> list[bool]:
+        """By answer, whether its text holds a stop text."""
+        texts = self._tokenizer.batch_decode(list(answers)) if answers else []
+        return [any(stop in text for stop in self._texts) for text in texts]
+
+
 class RowsEnded(StoppingCriteria):  # type: ignore[misc]
     """Ends each row at a stop text or an end token of its own.
 
@@ -14,17 +49,13 @@ class RowsEnded(StoppingCriteria):  # type: ignore[misc]
     """
 
     def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        stop: Sequence[str],
-        end_tokens: Sequence[int],
-        prompt_length: int,
+        self, stop: StopTexts, end_tokens: Sequence[int], prompt_length: int, rows: int
     ) -> None:
-        self._tokenizer = tokenizer
-        self._stop = [text for text in stop if text]
+        self._stop = stop
         self._end_tokens = torch.tensor(list(end_tokens), dtype=torch.long)
         self._prompt_length = prompt_length
-        self._ended: torch.Tensor | None = None
+        self._ended = torch.zeros(rows, dtype=torch.bool)
+        self._answers = torch.zeros(rows, 0, dtype=torch.long)
 
     def __call__(
         self,
@@ -33,20 +64,23 @@ class RowsEnded(StoppingCriteria):  # type: ignore[misc]
         **_: object,
     ) -> torch.Tensor:
         """``(rows,)`` booleans: the rows that are over."""
-        if self._ended is None:
-            self._ended = torch.zeros(len(input_ids), dtype=torch.bool)
-        tokens = input_ids[:, self._prompt_length :].cpu()
-        ended = self._ended | torch.isin(tokens[:, -1], self._end_tokens)
-        rows = (~ended).nonzero().flatten().tolist()
-        texts = self._tokenizer.batch_decode(tokens[rows]) if rows else []
-        for row, text in zip(rows, texts, strict=True):
-            ended[row] = any(stop in text for stop in self._stop)
-        self._ended = ended
-        return ended.to(input_ids.device)
+        self._answers = input_ids[:, self._prompt_length :].cpu()
+        newest = self._answers[:, -1]
+        self._ended = self._ended | torch.isin(newest, self._end_tokens)
+        self._look(~self._ended & self._stop.may_end(newest))
+        return self._ended.to(input_ids.device)
 
     def truncated(self) -> list[bool]:
         """By row, whether generation ran out of tokens before the answer ended."""
-        return [] if self._ended is None else (~self._ended).tolist()
+        self._look(~self._ended)
+        return (~self._ended).tolist()
+
+    def _look(self, doubtful: torch.Tensor) -> None:
+        rows = doubtful.nonzero().flatten().tolist()
+        found = self._stop.within([self._answers[row] for row in rows])
+        ended = self._ended.clone()
+        ended[rows] = torch.tensor(found, dtype=torch.bool)
+        self._ended = ended
 
 
 class ScoresAreNumbers(LogitsProcessor):  # type: ignore[misc]

@@ -1,5 +1,6 @@
 """HarnessTask: one lm-eval task, seen as items that can each be asked and scored alone."""
 
+import copy
 import hashlib
 import inspect
 import json
@@ -9,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
 from numbers import Real
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from evomerge.core.digest import digest
 from evomerge.core.errors import ConfigError, TrialError
 from evomerge.core.streams import derived_seed, stream
 from evomerge.fitness.item_bank import SPLITS, ItemBank, divide, overlaps
+from evomerge.fitness.label_free import CHOICE, answer_code, choice_beliefs
 from evomerge.fitness.reply_values import (
     available_metrics,
     choice_values,
@@ -79,6 +81,13 @@ class HarnessTask:
             self.output_type, self._own, [f["name"] for f in task.config.filter_list or []]
         )
         """Metrics with one number an item, and whether higher is better."""
+        self._count_tokens: Callable[[str], int] | None = None
+
+    def counting(self, count_tokens: Callable[[str], int]) -> Self:
+        """The same task, whose values tell how many tokens a generated answer's text has."""
+        task = copy.copy(self)
+        task._count_tokens = count_tokens
+        return task
 
     @property
     def num_fewshot(self) -> int:
@@ -228,7 +237,7 @@ class HarnessTask:
         self, item: int, document: Document, instances: Sequence[Instance]
     ) -> dict[str, float]:
         if self.output_type == "generate_until":
-            return {}
+            return self._answer_values(instances[0])
         replies = [instance.resps[0] for instance in instances]
         if self.output_type == "loglikelihood_rolling":
             return {"gold_logprob": float(replies[0])}
@@ -238,7 +247,15 @@ class HarnessTask:
         asks_text = self._task.multiple_input
         gold = (self._task.doc_to_text if asks_text else self._task.doc_to_target)(document)
         positions = gold_choices(f"task {self.name}, item {item}", gold, choices)
-        return choice_values([float(r[0]) for r in replies[: len(choices)]], positions)
+        likelihoods = [float(r[0]) for r in replies[: len(choices)]]
+        return choice_values(likelihoods, positions) | choice_beliefs(likelihoods, choices)
+
+    def _answer_values(self, instance: Instance) -> dict[str, float]:
+        """What a generated answer is as the first filter gives it, and its length."""
+        values = {CHOICE: answer_code(next(iter(instance.filtered_resps.values())))}
+        if self._count_tokens is not None:
+            values["output_tokens"] = float(self._count_tokens(instance.resps[0]))
+        return values
 
     def _refuse_empty_answers(self, item: int, instances: Sequence[Instance]) -> None:
         for instance in instances:

@@ -43,6 +43,10 @@ class ItemBank:
     overlap: tuple[str, ...] = ()
     """One sentence for each pair of splits in which equal documents appear."""
 
+    whole: bool = False
+    """Whether the task has one score for all items of a split, so that these are stand-ins
+    that are only ever asked together."""
+
     def __post_init__(self) -> None:
         """Refuse splits that share or lose items."""
         held = sorted(item for name in SPLITS for item in self.splits[name])
@@ -82,7 +86,7 @@ def choose(
     Args:
         bank: Where to draw from.
         split: ``search``, ``validation`` or ``test``.
-        count: How many; None takes all and draws nothing.
+        count: How many; None takes all and draws nothing, as does a bank that is whole.
         rng: Decides which.
 
     Raises:
@@ -94,7 +98,7 @@ def choose(
             f"task {bank.task}: the {split} split has {len(items)} items; a score with a "
             f"standard error needs at least {_FEWEST}."
         )
-    if count is None:
+    if count is None or bank.whole:
         return items
     if not 1 <= count <= len(items):
         raise ConfigError(

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from evomerge.core.errors import ConfigError
 from evomerge.core.near_names import unknown
 from evomerge.core.objectives import Objective
+from evomerge.fitness.label_free import CHOICE, STABILITY
 
 CORRECTNESS = (
     "acc",
@@ -32,8 +33,9 @@ def available_metrics(
 
     Returns:
         ``own``, then ``accuracy`` (see ``CORRECTNESS``) where the task has such a metric,
-        ``gold_logprob``, and what only one output type has: ``margin`` for multiple choice,
-        ``truncated`` for generation.
+        ``gold_logprob``, and what only some output types have: ``margin`` and ``entropy`` for
+        multiple choice, ``truncated`` for generation, and for both ``choice``, which tells
+        answers apart and is neither better nor worse.
     """
     metrics = dict(own)
     if len(filters) > 1:
@@ -42,10 +44,30 @@ def available_metrics(
         metrics["accuracy"] = True
     metrics["gold_logprob"] = True
     if output_type == "multiple_choice":
-        metrics["margin"] = True
+        metrics |= {"margin": True, "entropy": False, CHOICE: True}
     if output_type == "generate_until":
-        metrics["truncated"] = False
+        metrics |= {"truncated": False, CHOICE: True}
     return metrics
+
+
+def objective_metrics(metrics: Mapping[str, bool]) -> dict[str, bool]:
+    """What of a task an objective may be of, and whether higher is better.
+
+    Args:
+        metrics: The task's metrics with one number an item.
+
+    Returns:
+        ``metrics`` without ``choice``; ``stability`` where answers can be told apart;
+        ``information`` of multiple choice; ``output_tokens`` of generation.
+    """
+    found = {name: up for name, up in metrics.items() if name != CHOICE}
+    if CHOICE in metrics:
+        found[STABILITY] = True
+    if CHOICE in metrics and "entropy" in metrics:
+        found["information"] = True
+    if "truncated" in metrics:
+        found["output_tokens"] = False
+    return found
 
 
 def correctness_metric(own: Mapping[str, bool]) -> str | None:
@@ -60,17 +82,30 @@ def metric_problems(
 
     Args:
         objectives: What is to be scored.
-        available: Metrics by task, as ``HarnessTask.metrics``.
+        available: Metrics with one number an item, by task.
     """
     problems = []
     for objective in objectives:
         for task in objective.tasks:
             if task not in available:
                 problems.append(f"objectives: {unknown('task', task, available)}")
-            elif objective.metric not in available[task]:
-                named = unknown("metric", objective.metric, available[task])
-                problems.append(f"objectives: task {task}: {named}")
+            elif problem := _metric_problem(objective, available[task]):
+                problems.append(f"objectives: task {task}: {problem}")
     return list(dict.fromkeys(problems))
+
+
+def _metric_problem(objective: Objective, metrics: Mapping[str, bool]) -> str | None:
+    known = objective_metrics(metrics)
+    if objective.kind == "forgetting":
+        asked = objective.of or ""
+        if asked not in metrics or asked == CHOICE:
+            return unknown("metric", asked, [name for name in metrics if name != CHOICE])
+        if not metrics[asked]:
+            return f"forgetting needs a metric of which more is better; of {asked} less is."
+        return None
+    if objective.metric in known:
+        return None
+    return unknown("metric", objective.metric, [*known, "forgetting"], [*known])
 
 
 def gold_choices(

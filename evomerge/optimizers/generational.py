@@ -33,6 +33,7 @@ class Generational(Optimizer):
         self._outcomes: dict[int, Outcome] = {}
         self._generation: Units = np.empty((0, len(self._genes)))
         self._asked = 0
+        self._number = -1
         self._finished: str | None = None
 
     @abstractmethod
@@ -48,7 +49,8 @@ class Generational(Optimizer):
         rows = self._generation[self._asked : self._asked + max(0, count)]
         self._asked += len(rows)
         return [
-            self._candidates.issue(genome_from_unit(self._genes, row)) for row in rows.tolist()
+            self._candidates.issue(genome_from_unit(self._genes, row), self._number)
+            for row in rows.tolist()
         ]
 
     @override
@@ -68,6 +70,7 @@ class Generational(Optimizer):
 
     def _begin(self) -> None:
         self._generation, self._asked, self._outcomes = self._propose(), 0, {}
+        self._number += 1
         if not len(self._generation):
             self._finished = (
                 "every genome that could be found has been proposed; the search space is small."

@@ -14,14 +14,8 @@ from evomerge.fitness.estimate import MeanEstimator
 from evomerge.fitness.paired import Interval, bootstrap_objectives, percentiles
 from evomerge.report import number_text
 from evomerge.report.search_phase import beaten_by
-from evomerge.report.study_facts import (
-    Split,
-    StudyFacts,
-    known_responses,
-    objective_label,
-    of_split,
-    read_facts,
-)
+from evomerge.report.split_responses import SplitResponses
+from evomerge.report.study_facts import Split, StudyFacts, objective_label, read_facts
 from evomerge.report.volume import Volume, measure
 from evomerge.store.study_store import StudyStore
 from evomerge.store.trials import Trial
@@ -119,8 +113,8 @@ def final(store: StudyStore, facts: StudyFacts) -> Final | None:
         (trial for trial in facts.trials if trial.number in set(numbers)),
         key=lambda trial: (order[trial.kind], trial.number),
     )
-    known = {trial.number: known_responses(store, facts, trial) for trial in wanted}
-    test = {number: of_split(facts, responses, "test") for number, responses in known.items()}
+    answered = SplitResponses(store, facts)
+    test = {trial.number: answered.of(trial, "test") for trial in wanted}
     scored = [t for t in wanted if t.status == "complete" and test[t.number] is not None]
     if not scored:
         return None
@@ -133,7 +127,7 @@ def final(store: StudyStore, facts: StudyFacts) -> Final | None:
     validation = {
         t.number: estimates(facts.objectives, t, responses)
         for t in scored
-        if (responses := of_split(facts, known[t.number], "validation")) is not None
+        if (responses := answered.of(t, "validation")) is not None
     }
     best_sources = _best_by(facts, sample.trials, "source", validation)
     reference = test_reference(
@@ -176,13 +170,13 @@ def trial_scores(store: StudyStore, trial: Trial) -> dict[str, dict[str, str]]:
     that the trial was not scored on are left out.
     """
     facts = read_facts(store)
-    known = known_responses(store, facts, trial)
+    answered = SplitResponses(store, facts)
     found: dict[str, tuple[Estimate, ...]] = {}
     if trial.status == "complete":
         found["search"] = trial.estimates
         splits: tuple[Split, ...] = ("validation", "test")
         for split in splits:
-            responses = of_split(facts, known, split)
+            responses = answered.of(trial, split)
             if responses is not None:
                 found[split] = estimates(facts.objectives, trial, responses)
     return {

@@ -30,6 +30,9 @@ class Counts:
     item_evaluations: int
     """Of all trials and splits together."""
 
+    items_each: tuple[tuple[int, int], ...]
+    """How many candidates had how many items put to them in the search, fewest items first."""
+
     seconds: float
     """Time worked, all sessions together."""
 
@@ -96,6 +99,7 @@ def count(facts: StudyFacts) -> Counts:
     for trial in facts.trials:
         stages.update(dict(trial.timings))
     done = status["complete"] + status["failed"]
+    finished = [trial for trial in facts.of_kind("candidate") if trial.status != "open"]
     minutes = _search_seconds(facts) / 60
     return Counts(
         asked=status.total(),
@@ -105,6 +109,7 @@ def count(facts: StudyFacts) -> Counts:
         sources=len(facts.of_kind("source")),
         baselines=len(facts.of_kind("baseline")),
         item_evaluations=facts.item_evaluations,
+        items_each=tuple(sorted(Counter(t.item_evaluations for t in finished).items())),
         seconds=facts.seconds,
         stage_seconds=tuple(stages.items()),
         candidates_per_minute=done / minutes if done and minutes > 0 else None,

@@ -90,7 +90,7 @@ def read_facts(store: StudyStore) -> StudyFacts:
         version=str(store.meta("evomerge") or "unknown"),
         state=cast("State", store.meta("state") or "running"),
         experiment=store.meta("experiment") or {},
-        objectives=tuple(_objective(plain) for plain in store.meta("objectives")),
+        objectives=tuple(Objective.from_plain(plain) for plain in store.meta("objectives")),
         genes=tuple(_gene(plain) for plain in store.meta("genes") or []),
         items=_items(store.meta("items") or {}),
         banks=store.meta("banks") or {},
@@ -101,7 +101,7 @@ def read_facts(store: StudyStore) -> StudyFacts:
         finalists={s: tuple(n) for s, n in finalists.items()} if finalists else None,
         trials=tuple(store.trials()),
         sessions=tuple(store.sessions()),
-        item_evaluations=store.count_responses(),
+        item_evaluations=store.count_responses(store.meta("asks")),
         seconds=store.seconds_worked(),
     )
 
@@ -143,10 +143,6 @@ def objective_label(objective: Objective) -> str:
 def objective_labels(objectives: Sequence[Objective]) -> tuple[str, ...]:
     """One label an objective."""
     return tuple(objective_label(objective) for objective in objectives)
-
-
-def _objective(plain: Mapping[str, Any]) -> Objective:
-    return Objective(plain["metric"], plain.get("tasks") or {}, plain["direction"])
 
 
 def _gene(plain: Mapping[str, Any]) -> GeneFacts:

@@ -41,11 +41,13 @@ def front_recipes(summary: Summary) -> list[str]:
     for member in summary.result:
         trial = member.trial
         scores = tested.get(trial.number, trial.estimates)
-        items = "test items" if trial.number in tested else "search items"
+        items = " on test items" if trial.number in tested else " on search items"
         lines = [f"{summary.name}: trial {trial.number}, {trial.name}"]
         lines += [
-            f"{label}: {number_text.estimate(score)} on {items}"
-            for label, score in zip(summary.labels, scores, strict=True)
+            f"{label}: {number_text.estimate(score)}{items if objective.tasks else ''}"
+            for label, objective, score in zip(
+                summary.labels, summary.objectives, scores, strict=True
+            )
         ]
         texts.append(recipe_to_yaml(trial.recipe, "\n".join(lines)))
     return texts

@@ -1,46 +1,34 @@
 """The search loop: score the baselines, then ask, evaluate, record and tell."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from evomerge.core.errors import TrialError
-from evomerge.core.objectives import Objective, losses
-from evomerge.core.outcomes import Failed
-from evomerge.core.responses import ItemResponses, Items, Responses
-from evomerge.fitness.estimate import Estimator
+from evomerge.core.outcomes import Failed, Scored
+from evomerge.core.responses import Items, Responses
 from evomerge.optimizers.contract import Optimizer
+from evomerge.search.asking import Asking, Heard, covers, only
 from evomerge.search.budget import Budget, Spent, affordable, exhausted
-from evomerge.search.finalists import spread, undominated
+from evomerge.search.final_scoring import FinalScoring
+from evomerge.search.objective_values import ObjectiveValues
 from evomerge.search.observer import Observer, Phase, Progress
+from evomerge.search.race import Rivals, hopeless
 from evomerge.search.replay import replay
+from evomerge.search.scoring import Fitness, Reference, Scoring
 from evomerge.search.standings import Standings
 from evomerge.spaces.space import SearchSpace
-from evomerge.store.study_store import Answers, StudyStore
+from evomerge.store.study_store import StudyStore
 from evomerge.store.trials import Trial, outcome
-from evomerge.workers.contract import Answered, Job, JobResult, Workers
+from evomerge.workers.contract import Answered, Workers
 
 _REPEATS = 200
 """So many known recipes in a row, and a search without a candidate limit is over."""
 
+_ANY = 10**9
 
-@dataclass(frozen=True)
-class Scoring:
-    """How responses are identified and what they are turned into."""
-
-    objectives: tuple[Objective, ...]
-    estimator: Estimator
-    items: Mapping[str, Items]
-    """Chosen items by split: search, validation, test."""
-
-    versions: Mapping[str, str]
-    """Version by task."""
-
-    settings: str
-    """Digest of the evaluation settings."""
-
-    finalists: int = 16
-    """How many of the best candidates are re-scored on validation items."""
+_PLAIN = -1
+"""Generation of sources and baselines: before every candidate."""
 
 
 @dataclass(frozen=True)
@@ -56,17 +44,6 @@ class Parts:
     store: StudyStore
     observer: Observer
     clock: Callable[[], float] = time.time
-
-
-@dataclass(frozen=True)
-class _Pending:
-    """A trial whose result is awaited."""
-
-    known: Responses
-    """Answered before."""
-
-    cost: int
-    """Items put to it now."""
 
 
 class Search:
@@ -85,17 +62,21 @@ class Search:
         self._scoring = parts.scoring
         self._store = parts.store
         self._budget = budget
+        self._asking = Asking(parts.workers, parts.store, parts.scoring)
         self._first_candidate = 1 + len(parts.space.baselines())
-        self._asked = replay(parts.store, parts.optimizer, parts.scoring.objectives)
+        self._generations = replay(parts.store, parts.optimizer, parts.scoring.objectives)
         self._trials = {trial.number: trial for trial in parts.store.trials()}
-        self._standings = Standings(parts.scoring.objectives, list(self._trials.values()))
+        self._standings = Standings(parts.scoring.objectives, [])
+        self._rivals = Rivals()
+        for trial in self._trials.values():
+            self._rank(trial)
+        self._use(parts.scoring.fitness or parts.scoring.whole)
+        self._calibration = parts.scoring.calibration
+        self._rungs: dict[int, int] = {}
+        self._search_items = sum(t.item_evaluations for t in self._trials.values())
         self._free_in_a_row = _free_at_the_end(list(self._trials.values()))
         self._minutes_before = parts.store.seconds_worked() / 60
         self._started = parts.clock()
-        self._pending: dict[int, _Pending] = {}
-        self._unscored: list[tuple[int, str, str]] = []
-        self._answered = parts.store.count_responses()
-        self._search_items = sum(t.item_evaluations for t in self._trials.values())
         self._phase: tuple[Phase, int, int | None] = ("search", 0, None)
 
     def run(self) -> str:
@@ -108,7 +89,14 @@ class Search:
         self._store.set_meta("state", "running")
         self._score_baselines()
         reason = self._search()
-        self._score_finalists()
+        FinalScoring(
+            self._asking,
+            self._store,
+            self._scoring,
+            self._make_values(self._scoring.whole),
+            lambda phase, total: self._begin_phase(phase, 0, total),
+            self._report,
+        ).run(self._trials, self._standings)
         self._store.set_meta("state", "finished")
         return reason
 
@@ -122,8 +110,10 @@ class Search:
             )
         plain = [t for t in self._trials.values() if t.kind != "candidate"]
         waiting = [t for t in plain if t.status == "open"]
-        self._begin("sources and baselines", len(plain) - len(waiting), len(plain))
-        self._work_off(waiting, "search", self._record)
+        self._begin_phase("sources and baselines", len(plain) - len(waiting), len(plain))
+        for wave in self._values.waves(waiting):
+            self._asking.work_off(wave, self._scoring.items["search"], self._heard_of_plain)
+        self._values.refuse_lost_references(list(self._trials.values()))
         sources = [t for t in self._trials.values() if t.kind == "source"]
         if all(t.status == "failed" for t in sources):
             reasons = sorted({t.failure.reason for t in sources if t.failure})
@@ -132,34 +122,31 @@ class Search:
                 + "; ".join(reasons)
             )
 
+    def _heard_of_plain(self, heard: Heard) -> None:
+        self._finish(self._charged(heard), heard, self._scoring.items["search"])
+
     # ---- candidates
 
     def _search(self) -> str:
+        self._calibrate()
         candidates = [t for t in self._trials.values() if t.kind == "candidate"]
         waiting = [t for t in candidates if t.status == "open"]
-        self._begin("search", len(candidates) - len(waiting), self._budget.candidates)
-        open_jobs = {t.number for t in waiting if self._submit(t, "search", self._record)}
-        while True:
-            while len(open_jobs) < self._parts.workers.capacity:
-                asked = self._ask(self._parts.workers.capacity - len(open_jobs))
-                if not asked:
-                    break
-                open_jobs |= {
-                    t.number for t in asked if self._submit(t, "search", self._record)
-                }
-            if not open_jobs:
-                return self._why_over()
-            job, result = self._parts.workers.finished()
-            open_jobs.discard(job.number)
-            self._record(self._trials[job.number], result)
+        self._begin_phase("search", len(candidates) - len(waiting), self._budget.candidates)
+
+        def supply(count: int) -> list[Trial]:
+            taken = waiting[:count]
+            del waiting[:count]
+            return taken or self._ask(count)
+
+        self._asking.work(supply, self._begin, self._heard)
+        return self._why_over()
 
     def _ask(self, count: int) -> list[Trial]:
         """New open trials, recorded; none when the budget is used up or results are due."""
         spent = self._spent()
         if exhausted(self._budget, spent) or self._parts.optimizer.finished or self._stuck:
             return []
-        each = sum(map(len, self._scoring.items["search"].values()))
-        count = min(count, affordable(self._budget, spent, each))
+        count = min(count, self._open_places(), affordable(self._budget, spent, self._each()))
         if count == 0:
             return []
         candidates = self._parts.optimizer.ask(count)
@@ -175,8 +162,38 @@ class Search:
             )
             for c in candidates
         ]
-        self._asked += len(trials)
+        self._generations |= {
+            t.number: c.generation for t, c in zip(trials, candidates, strict=True)
+        }
         return self._add(trials, asked=count)
+
+    def _open_places(self) -> int:
+        """How many candidates may be asked for; while a calibration is on, only its own."""
+        self._calibrate()
+        calibration = self._calibration
+        return calibration.candidates - len(self._generations) if calibration else _ANY
+
+    def _calibrate(self) -> None:
+        """Make the estimator once all that it is made from have answered."""
+        if self._calibration is None:
+            return
+        first = sorted(self._generations)[: self._calibration.candidates]
+        plain = [t.number for t in self._trials.values() if t.kind != "candidate"]
+        trials = [self._trials[number] for number in [*plain, *first]]
+        if len(first) < self._calibration.candidates or any(t.status == "open" for t in trials):
+            return
+        whole = self._scoring.items["search"]
+        references = [
+            Reference(t.name, t.kind, only(self._asking.known(t), whole))
+            for t in trials
+            if t.status == "complete"
+        ]
+        self._use(self._calibration.fit(references))
+        self._calibration = None
+
+    def _each(self) -> int:
+        """Item evaluations that a candidate costs at least."""
+        return self._scoring.cost(self._fitness.ladder.items(0, {}))
 
     def _why_over(self) -> str:
         limit = exhausted(self._budget, self._spent())
@@ -193,139 +210,118 @@ class Search:
 
     def _spent(self) -> Spent:
         minutes = self._minutes_before + (self._parts.clock() - self._started) / 60
-        items = self._search_items + sum(p.cost for p in self._pending.values())
-        return Spent(self._asked, minutes, items)
+        items = self._search_items + self._asking.open_cost
+        return Spent(len(self._generations), minutes, items)
 
-    # ---- finalists
+    # ---- a candidate's way up the rungs
 
-    def _score_finalists(self) -> None:
-        """Re-score the best candidates on validation items, what stands there on test items."""
-        plain = [
-            t.number
-            for t in self._trials.values()
-            if t.kind != "candidate" and t.status == "complete"
-        ]
-        confirmed = self._rescored([*plain, *self._chosen()], "validation")
-        points = {n: self._split_losses(n, "validation") for n in confirmed if n not in plain}
-        final = [*(n for n in confirmed if n in plain), *undominated(points)]
-        tested = self._rescored(final, "test")
-        self._store.set_meta("finalists", {"validation": confirmed, "test": tested})
-        self._store.set_meta("unscored", self._unscored)
+    def _begin(self, trial: Trial) -> bool:
+        self._rungs[trial.number] = 0
+        return self._put(trial)
 
-    def _chosen(self) -> list[int]:
-        """The search front; with one objective its single best is not trusted alone."""
-        limit = self._scoring.finalists
-        if len(self._scoring.objectives) == 1:
-            done = [t for t in self._trials.values() if t.kind == "candidate" and t.estimates]
-            return [t.number for t in sorted(done, key=self._losses_of)[:limit]]
-        return spread(
-            {n: self._losses_of(self._trials[n]) for n in self._standings.front}, limit
-        )
+    def _put(self, trial: Trial) -> bool:
+        """Put the items of the trial's rung; tells whether it is open now."""
+        known = self._asking.known(trial)
+        items = self._fitness.ladder.items(self._rungs[trial.number], known)
+        if self._asking.put(trial, items, known):
+            return True
+        return self._heard(Heard(trial.number, Answered({}), known))
 
-    def _rescored(self, numbers: Sequence[int], split: Phase) -> list[int]:
-        """Put a split's items to trials; gives those that answered them all."""
-        self._begin(split, 0, len(numbers))
-        self._work_off([self._trials[n] for n in numbers], split, self._keep)
-        failed = {number for number, where, _ in self._unscored if where == split}
-        return [number for number in numbers if number not in failed]
-
-    def _keep(self, trial: Trial, result: JobResult) -> None:
-        """Store a finished trial's further responses; one that fails on them drops out."""
-        self._answered += self._pending.pop(trial.number).cost
-        if isinstance(result, Failed):
-            self._unscored.append((trial.number, self._phase[0], result.reason))
-        elif result.responses:
-            self._store.add_responses(self._answers(trial, result.responses))
-        self._report(trial)
-
-    def _split_losses(self, number: int, split: str) -> tuple[float, ...]:
-        trial = self._trials[number]
-        estimates = self._scoring.estimator.estimate(
-            _only(self._stored(trial), self._scoring.items[split]), self._scoring.objectives
-        )
-        return losses(self._scoring.objectives, [e.value for e in estimates])
-
-    def _losses_of(self, trial: Trial) -> tuple[float, ...]:
-        return losses(self._scoring.objectives, trial.values)
-
-    # ---- jobs
-
-    def _work_off(
-        self,
-        waiting: Sequence[Trial],
-        split: str,
-        record: Callable[[Trial, JobResult], None],
-    ) -> None:
-        """Submit as many at once as the workers take; record each as it ends."""
-        queue = list(waiting)
-        open_jobs = 0
-        while queue or open_jobs:
-            while queue and open_jobs < self._parts.workers.capacity:
-                open_jobs += self._submit(queue.pop(0), split, record)
-            if open_jobs:
-                job, result = self._parts.workers.finished()
-                open_jobs -= 1
-                record(self._trials[job.number], result)
-
-    def _submit(
-        self, trial: Trial, split: str, record: Callable[[Trial, JobResult], None]
-    ) -> bool:
-        """Submit what is not answered yet; where all is known, record that and say False."""
-        known = self._stored(trial)
-        missing = {
-            task: tuple(sorted(set(items) - set(known[task].items if task in known else ())))
-            for task, items in self._scoring.items[split].items()
-        }
-        missing = {task: items for task, items in missing.items() if items}
-        self._pending[trial.number] = _Pending(known, sum(map(len, missing.values())))
-        if not missing:
-            record(trial, Answered({}))
+    def _heard(self, heard: Heard) -> bool:
+        """A rung is answered: record the trial's end, or put the next rung."""
+        trial = self._charged(heard)
+        whole, ladder = self._scoring.items["search"], self._fitness.ladder
+        if isinstance(heard.result, Failed) or covers(heard.responses, whole):
+            self._finish(trial, heard, whole)
             return False
-        self._parts.workers.submit(Job(trial.number, trial.recipe, missing))
-        return True
+        rung = self._rungs[trial.number]
+        items = ladder.items(rung, heard.responses)
+        if rung + 1 < ladder.rungs:
+            further = ladder.items(rung + 1, heard.responses)
+            cost = self._asking.missing_cost(further, heard.responses)
+            if self._goes_on(self._ended(trial, heard, items), cost):
+                self._store.add_responses(self._asking.answers(trial, heard), trial)
+                self._rungs[trial.number] = rung + 1
+                return self._put(trial)
+        self._finish(trial, heard, items)
+        return False
 
-    def _record(self, trial: Trial, result: JobResult) -> None:
-        """Make a trial's end durable, then tell the optimizer."""
-        finished, answers = self._finished(trial, result)
-        self._store.finish_trial(finished, answers)
-        self._trials[trial.number] = finished
-        if finished.kind == "candidate":
-            told = outcome(finished, self._scoring.objectives)
-            self._parts.optimizer.tell({finished.number - self._first_candidate: told})
-        self._standings.add(finished)
-        self._free_in_a_row = 0 if finished.item_evaluations else self._free_in_a_row + 1
-        self._report(finished)
+    def _goes_on(self, standing: Trial, cost: int) -> bool:
+        """Whether a candidate as it stands may still win, and the budget pays for more."""
+        scored = outcome(standing, self._scoring.objectives)
+        if isinstance(scored, Failed):
+            return False
+        limited = replace(self._budget, candidates=None)
+        if not affordable(limited, self._spent(), cost):
+            return False
+        rivals = self._rivals.of(self._generations[standing.number])
+        return not hopeless(scored, rivals, self._scoring.confidence)
 
-    def _finished(self, trial: Trial, result: JobResult) -> tuple[Trial, Answers | None]:
-        pending = self._pending.pop(trial.number)
-        self._answered += pending.cost
-        self._search_items += pending.cost
-        now = self._parts.clock()
-        ended = replace(trial, item_evaluations=pending.cost, finished_at=now)
-        if isinstance(result, Failed):
-            return replace(ended, status="failed", failure=result), None
-        answers = self._answers(trial, result.responses) if result.responses else None
-        everything = dict(pending.known)
-        for task, fresh in result.responses.items():
-            everything[task] = everything[task].joined(fresh) if task in everything else fresh
-        try:
-            chosen = _only(everything, self._scoring.items["search"])
-            estimates = self._scoring.estimator.estimate(chosen, self._scoring.objectives)
-        except TrialError as error:
-            failure = Failed("score", str(error))
-            return replace(ended, status="failed", failure=failure), answers
-        scored = tuple(estimates)
-        timings = dict(result.timings)
-        return replace(ended, status="complete", estimates=scored, timings=timings), answers
+    # ---- what a trial has come to
 
-    def _answers(self, trial: Trial, responses: Responses) -> Answers:
+    def _use(self, fitness: Fitness) -> None:
+        self._fitness = fitness
+        self._values = self._make_values(fitness)
+
+    def _make_values(self, fitness: Fitness) -> ObjectiveValues:
         scoring = self._scoring
-        return Answers(trial.recipe.digest, scoring.settings, scoring.versions, responses)
-
-    def _stored(self, trial: Trial) -> Responses:
-        return self._store.responses(
-            trial.recipe.digest, self._scoring.settings, self._scoring.versions
+        return ObjectiveValues(
+            scoring.objectives,
+            fitness.estimator,
+            scoring.derived or scoring.estimator,
+            scoring.recipe_value,
+            self._source_responses,
         )
+
+    def _charged(self, heard: Heard) -> Trial:
+        """The trial with what its last answers took."""
+        trial = self._trials[heard.number]
+        timings = dict(trial.timings)
+        if not isinstance(heard.result, Failed):
+            for stage, seconds in heard.result.timings.items():
+                timings[stage] = timings.get(stage, 0.0) + seconds
+        charged = replace(
+            trial, item_evaluations=trial.item_evaluations + heard.cost, timings=timings
+        )
+        self._trials[trial.number] = charged
+        self._search_items += heard.cost
+        return charged
+
+    def _ended(self, trial: Trial, heard: Heard, items: Items) -> Trial:
+        """The trial as it would end with its answers to these items."""
+        ended = replace(trial, finished_at=self._parts.clock())
+        if isinstance(heard.result, Failed):
+            return replace(ended, status="failed", failure=heard.result)
+        try:
+            estimates = self._values.of(trial, only(heard.responses, items))
+        except TrialError as error:
+            return replace(ended, status="failed", failure=Failed("score", str(error)))
+        return replace(ended, status="complete", estimates=estimates)
+
+    def _finish(self, trial: Trial, heard: Heard, items: Items) -> None:
+        """Make a trial's end durable, then tell the optimizer."""
+        ended = self._ended(trial, heard, items)
+        self._store.finish_trial(ended, self._asking.answers(trial, heard))
+        self._trials[trial.number] = ended
+        self._rungs.pop(trial.number, None)
+        self._rank(ended)
+        if ended.kind == "candidate":
+            told = outcome(ended, self._scoring.objectives)
+            self._parts.optimizer.tell({ended.number - self._first_candidate: told})
+        self._free_in_a_row = 0 if ended.item_evaluations else self._free_in_a_row + 1
+        self._report(ended)
+
+    def _rank(self, trial: Trial) -> None:
+        self._standings.add(trial)
+        if trial.status == "complete":
+            scored = outcome(trial, self._scoring.objectives)
+            if isinstance(scored, Scored):
+                self._rivals.add(scored, self._generations.get(trial.number, _PLAIN))
+
+    def _source_responses(self) -> dict[str, Responses]:
+        """What the source models have answered so far, by name."""
+        sources = [t for t in self._trials.values() if t.kind == "source"]
+        return {t.name: self._asking.known(t) for t in sources if t.status == "complete"}
 
     # ---- bookkeeping
 
@@ -335,7 +331,7 @@ class Search:
         self._trials.update({trial.number: trial for trial in fresh})
         return fresh
 
-    def _begin(self, phase: Phase, done: int, total: int | None) -> None:
+    def _begin_phase(self, phase: Phase, done: int, total: int | None) -> None:
         self._phase = (phase, done, total)
         self._parts.observer.phase(phase, done, total)
 
@@ -350,7 +346,7 @@ class Search:
                 trial=trial,
                 front=self._standings.front,
                 best=self._standings.best,
-                item_evaluations=self._answered,
+                item_evaluations=self._asking.answered,
             )
         )
 
@@ -363,7 +359,3 @@ def _free_at_the_end(trials: Sequence[Trial]) -> int:
             break
         count += 1
     return count
-
-
-def _only(responses: Responses, items: Items) -> dict[str, ItemResponses]:
-    return {task: responses[task].only(chosen) for task, chosen in items.items()}

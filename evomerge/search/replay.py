@@ -9,7 +9,9 @@ from evomerge.store.study_store import StudyStore
 from evomerge.store.trials import outcome
 
 
-def replay(store: StudyStore, optimizer: Optimizer, objectives: Sequence[Objective]) -> int:
+def replay(
+    store: StudyStore, optimizer: Optimizer, objectives: Sequence[Objective]
+) -> dict[int, int]:
     """Bring a fresh optimizer to where the study's history ends.
 
     Args:
@@ -18,13 +20,14 @@ def replay(store: StudyStore, optimizer: Optimizer, objectives: Sequence[Objecti
         objectives: The study's.
 
     Returns:
-        How many candidates were replayed.
+        The generation of every candidate replayed, by trial number.
 
     Raises:
         StoreError: The optimizer proposes other genomes than the recorded ones.
     """
     trials = {trial.number: trial for trial in store.trials()}
     ids: dict[int, int] = {}
+    generations: dict[int, int] = {}
     for event in store.events():
         if event.kind == "ask":
             candidates = optimizer.ask(event.count)
@@ -33,6 +36,7 @@ def replay(store: StudyStore, optimizer: Optimizer, objectives: Sequence[Objecti
             if proposed != recorded:
                 raise StoreError(_diverged(store, event.trials, proposed, recorded))
             ids.update(zip(event.trials, (c.id for c in candidates), strict=True))
+            generations |= zip(event.trials, (c.generation for c in candidates), strict=True)
         else:
             optimizer.tell(
                 {
@@ -40,7 +44,7 @@ def replay(store: StudyStore, optimizer: Optimizer, objectives: Sequence[Objecti
                     for number in event.trials
                 }
             )
-    return len(ids)
+    return generations
 
 
 def _diverged(

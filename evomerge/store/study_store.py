@@ -217,10 +217,23 @@ class StudyStore:
 
     # ---- item responses
 
-    def add_responses(self, answers: Answers) -> None:
-        """Keep a recipe's responses to items not answered before."""
+    def add_responses(self, answers: Answers | None, trial: Trial | None = None) -> None:
+        """Keep a recipe's responses to items not answered before.
+
+        Args:
+            answers: None where every item was answered before.
+            trial: The open trial that they bring forward, with its item evaluations and
+                timings so far; None where they are none of its search score.
+        """
         with self._transaction() as db:
-            _add_answers(db, answers)
+            if answers is not None:
+                _add_answers(db, answers)
+            if trial is not None:
+                db.execute(
+                    "UPDATE trials SET item_evaluations = ?, timings = ? "
+                    "WHERE number = ? AND status = 'open'",
+                    (trial.item_evaluations, _json(dict(trial.timings)), trial.number),
+                )
             _note_life(db)
 
     def responses(self, recipe: str, settings: str, versions: Mapping[str, str]) -> Responses:
@@ -238,10 +251,10 @@ class StudyStore:
                 known[task] = known[task].joined(chunk) if task in known else chunk
         return known
 
-    def count_responses(self) -> int:
-        """Item answers that the study holds, the final re-scoring included."""
-        row = self._one("SELECT coalesce(sum(json_array_length(items)), 0) FROM responses")
-        return int(row[0]) if row else 0
+    def count_responses(self, asks: Mapping[str, int] | None = None) -> int:
+        """Item evaluations behind all answers, given how often a task's items are asked."""
+        rows = self._all("SELECT task, sum(json_array_length(items)) FROM responses GROUP BY 1")
+        return sum(int(count) * (asks or {}).get(task, 1) for task, count in rows)
 
     # ---- sessions
 

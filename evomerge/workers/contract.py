@@ -27,7 +27,7 @@ class Answered:
 
     responses: Responses
     timings: Mapping[str, float] = field(default_factory=dict)
-    """Seconds by stage: merge, evaluate."""
+    """Seconds by stage: merge, evaluate, and stability where neighbours are asked."""
 
 
 JobResult = Answered | Failed

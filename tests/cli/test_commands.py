@@ -51,7 +51,7 @@ def test_init_of_one_task_chooses_the_optimizer_for_one_objective(call, tmp_path
     ("more", "said"),
     [
         (("--task", "twon"), "did you mean 'town'?"),
-        (("--expert", "x"), "expected NAME=MODEL"),
+        (("--expert", "x"), "expected NAME=PLACE"),
         (("--expert", "x=/nowhere"), "no such folder"),
         (("--include", "/nowhere"), "no such folder"),
         (("--expert", f"base={ZOO / 'sort'}"), "not 'base'"),

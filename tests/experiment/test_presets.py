@@ -60,8 +60,8 @@ def test_a_file_beside_the_experiment_comes_before_the_working_directory_and_pre
         ("search_spaces", "tise", "unknown search space 'tise'; did you mean 'ties'?"),
         (
             "fitness",
-            "subset_2",
-            "unknown fitness definition 'subset_2'; did you mean 'subset_20'",
+            "random_2",
+            "unknown fitness definition 'random_2'; did you mean 'random_20'",
         ),
         ("search_spaces", "elsewhere/ties.yaml", "no such file"),
         ("search_spaces", "../ties", "unknown search space"),

@@ -1,6 +1,7 @@
 import json
 import logging
 
+import lm_eval
 import pytest
 
 from evomerge.core.errors import ConfigError
@@ -75,12 +76,15 @@ def test_metrics_are_known_without_a_model(folder):
         "accuracy",
         "gold_logprob",
         "margin",
+        "entropy",
+        "choice",
     ]
     assert tasks["sum"].metrics == {
         "exact_match": True,
         "accuracy": True,
         "gold_logprob": True,
         "truncated": False,
+        "choice": True,
     }
 
 
@@ -164,7 +168,7 @@ def test_an_unknown_task_is_answered_with_the_nearest_local_and_built_in_names(
         """Indexing lm-eval's thousands of files takes 10 seconds; its own folders will do."""
 
         def __init__(self, **options):
-            where = f"{harness.lm_eval.__path__[0]}/tasks/hellaswag"
+            where = f"{lm_eval.__path__[0]}/tasks/hellaswag"
             super().__init__(**{"include_path": where, **options, "include_defaults": False})
 
     monkeypatch.setattr(harness, "TaskManager", SmallIndex)

@@ -96,7 +96,7 @@ def test_an_items_requests_are_built_once(scorer, tasks, monkeypatch):
 def test_the_gold_of_a_generation_is_only_asked_where_it_is_wanted(tasks, model, tokenizer):
     wanted = {"choice": ("accuracy",), "sum": ("accuracy",)}
     frugal = ItemScorer(tasks, model, tokenizer, metrics=wanted).responses(ITEMS)
-    assert set(frugal["sum"].values) == {"exact_match", "accuracy", "truncated"}
+    assert set(frugal["sum"].values) == {"exact_match", "accuracy", "truncated", "choice"}
     assert "gold_logprob" in frugal["choice"].values
 
 

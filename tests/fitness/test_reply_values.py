@@ -15,8 +15,9 @@ from evomerge.fitness.reply_values import (
 def test_multiple_choice_has_a_margin_and_generation_counts_what_is_cut_off():
     choice = available_metrics("multiple_choice", {"acc": True}, [])
     written = available_metrics("generate_until", {"exact_match": True}, [])
-    assert list(choice) == ["acc", "accuracy", "gold_logprob", "margin"]
-    assert list(written) == ["exact_match", "accuracy", "gold_logprob", "truncated"]
+    labelled = ["acc", "accuracy", "gold_logprob", "margin"]
+    assert list(choice) == [*labelled, "entropy", "choice"]
+    assert list(written) == ["exact_match", "accuracy", "gold_logprob", "truncated", "choice"]
     assert written["truncated"] is False
 
 

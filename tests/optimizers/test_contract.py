@@ -321,7 +321,7 @@ def test_what_the_caller_gave_is_unchanged_and_what_it_does_to_it_has_no_effect(
     def careless(candidate: Candidate) -> Outcome:
         outcome = scored(candidate, objectives)
         genome: Mapping = candidate.genome
-        kept.append(Candidate(candidate.id, dict(genome)))
+        kept.append(Candidate(candidate.id, dict(genome), candidate.generation))
         genome.clear()  # type: ignore[attr-defined]
         return outcome
 

@@ -1,0 +1,1 @@
+"""Estimators of a bank's mean score from the answers to a few of its items."""

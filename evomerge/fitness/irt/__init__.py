@@ -1,0 +1,1 @@
+"""Item response theory: items with parameters, models with abilities, and what both predict."""

@@ -1,0 +1,1 @@
+"""Models of the responses of a pool: what selections and estimators are computed from."""

@@ -1,0 +1,1 @@
+"""Selection of the items that candidates answer (MERGE³'s "Extract")."""

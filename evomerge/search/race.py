@@ -1,0 +1,58 @@
+"""The race: a candidate whose interval cannot reach those before it answers no more items."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.stats import norm
+
+from evomerge.core.outcomes import Scored
+from evomerge.core.pareto import front_mask
+
+
+def hopeless(candidate: Scored, rivals: Sequence[Scored], confidence: float) -> bool:
+    """Whether some rival is better in every objective by more than chance explains.
+
+    In each objective the candidate's loss must exceed the rival's by z standard errors of
+    their difference, z being the quantile of ``confidence``. The two errors are taken as
+    independent, which is cautious: models that answer the same items err alike. Objectives
+    without error, such as a model's size, need no margin, but one objective must differ.
+
+    Args:
+        candidate: Its losses and their standard errors.
+        rivals: Whom it competes with.
+        confidence: Of a single comparison, between 0.5 and 1.
+    """
+    if not rivals:
+        return False
+    gaps = np.array(candidate.losses) - np.array([rival.losses for rival in rivals])
+    errors = np.hypot(
+        np.array(candidate.standard_errors),
+        np.array([rival.standard_errors for rival in rivals]),
+    )
+    beaten = gaps >= norm.ppf(confidence) * errors
+    return bool(np.any(beaten.all(axis=1) & (gaps > 0).any(axis=1)))
+
+
+class Rivals:
+    """Whom the candidates of each generation race against.
+
+    These are the undominated among sources, baselines and the candidates of earlier
+    generations. An optimizer begins a generation when the one before is told, so that neither
+    the order in which workers finish nor a resume changes the outcome of a race.
+    """
+
+    def __init__(self) -> None:
+        self._scored: list[tuple[int, Scored]] = []
+        self._front: dict[int, list[Scored]] = {}
+
+    def add(self, scored: Scored, generation: int) -> None:
+        """Take a finished trial into account; sources and baselines are generation -1."""
+        self._scored.append((generation, scored))
+
+    def of(self, generation: int) -> list[Scored]:
+        """The undominated of everything before a generation, which must be finished."""
+        if generation not in self._front:
+            before = [scored for when, scored in self._scored if when < generation]
+            mask = front_mask(np.array([s.losses for s in before])) if before else np.zeros(0)
+            self._front = {generation: [before[k] for k in np.flatnonzero(mask).tolist()]}
+        return self._front[generation]
