@@ -2,6 +2,7 @@
 
     python benchmarks/estimators.py [--folder ../shared/data/responses] [--held-out 0.1]
         [--items 20 50] [--repetitions 10] [--estimators factor ridge …] [--csv table.csv]
+        [--models 12] [--missing 0.3] [--join-seeds]
 
 In each repetition whole families of models are held out, up to the given share of all models;
 estimators are calibrated on the others and predict the held-out models' means over the bank
@@ -143,6 +144,8 @@ def score_matrix(
         rng = np.random.default_rng([options.seed, repetition])
         held = held_out_rows(found.families, options.held_out, rng)
         kept = np.setdiff1d(np.arange(len(found.models)), held)
+        if options.models:
+            kept = np.sort(rng.choice(kept, min(options.models, len(kept)), replace=False))
         train = found.rows(kept)
         if options.missing:
             train = with_missing(train, options.missing, rng)
@@ -215,6 +218,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--estimators", nargs="+", choices=ESTIMATORS, default=[*ESTIMATORS])
     parser.add_argument("--matrices", nargs="+", help="only those whose names contain these")
     parser.add_argument("--missing", type=float, default=0.0, help="share taken out at random")
+    parser.add_argument("--models", type=int, help="calibrate on this many drawn at random")
     parser.add_argument(
         "--join-seeds", action="store_true", help="nlu10: pretraining seeds are one family"
     )

@@ -73,7 +73,8 @@ class FrozenLandscape:
         return Answered(
             {
                 task: ItemResponses(
-                    items, {"accuracy": tuple(map(float, self.responses[task][row, list(items)]))}
+                    items,
+                    {"accuracy": tuple(map(float, self.responses[task][row, list(items)]))},
                 )
                 for task, items in job.items.items()
             },
@@ -113,7 +114,9 @@ class GridSpace(SearchSpace):
     def encode(self, recipe: Recipe) -> Genome | None:
         """The weights of a merge."""
         given = recipe.rules[0].models
-        return {g.name: given[e]["weight"] for g, e in zip(self._genes, self._experts, strict=True)}
+        return {
+            g.name: given[e]["weight"] for g, e in zip(self._genes, self._experts, strict=True)
+        }
 
     def baselines(self) -> tuple[Baseline, ...]:
         """The base, each expert alone at full weight of the box, and all at half of it."""

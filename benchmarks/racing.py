@@ -38,50 +38,52 @@ from evomerge.workers.inline import InlineWorkers
 LANDSCAPE = Path(__file__).parent.parent / "experiments/landscapes/quickstart.npz"
 
 FULL = "mean of all items"
-CONFIGS: Mapping[str, Mapping[str, Any]] = {
-    FULL: {"items": {"search": "all"}},
-    "mean of 100": {"items": {"search": 100}},
-    "mean of 36": {"items": {"search": 36}},
-    "mean of 12": {"items": {"search": 12}},
-    "mean of 6": {"items": {"search": 6}},
-    "mean, race 6-24-100": {"items": {"search": [6, 24, 100]}},
-    "mean, race 4-12-36": {"items": {"search": [4, 12, 36]}},
-    "factor 12, 6 merges": {
-        "estimator": "factor",
-        "calibration": {"merges": 6},
-        "items": {"bank": 100, "search": 12},
-    },
-    "factor 6, 6 merges": {
-        "estimator": "factor",
-        "calibration": {"merges": 6},
-        "items": {"bank": 100, "search": 6},
-    },
-    "factor 4, 6 merges": {
-        "estimator": "factor",
-        "calibration": {"merges": 6},
-        "items": {"bank": 100, "search": 4},
-    },
-    "factor, race 4-12-all, 6 merges": {
-        "estimator": "factor",
-        "calibration": {"merges": 6},
-        "items": {"bank": 100, "search": [4, 12, "all"]},
-    },
-    "factor, race 3-9-36, 6 merges": {
-        "estimator": "factor",
-        "calibration": {"merges": 6},
-        "items": {"bank": 100, "search": [3, 9, 36]},
-    },
-    "ppi from sources, race 6-24-100": {
+
+
+def _mean(search: Any, **more: Any) -> Mapping[str, Any]:
+    return {"items": {"search": search, **more}}
+
+
+def _ppi(bank: int, search: Any, **more: Any) -> Mapping[str, Any]:
+    """Prediction-powered estimates from the sources' answers to a bank of random items."""
+    return {
         "estimator": "ppi_endpoints",
         "calibration": {"merges": 0},
-        "items": {"bank": 100, "search": [6, 24, "all"]},
-    },
-    "p-IRT adaptive, race 4-12-36, 6 merges": {
-        "estimator": "p_irt",
+        "items": {"bank": bank, "search": search, "rotate": True},
+        **more,
+    }
+
+
+def _calibrated(estimator: str, search: Any, **more: Any) -> Mapping[str, Any]:
+    """Calibrated on sources, baselines and the first 6 candidates."""
+    return {
+        "estimator": estimator,
         "calibration": {"merges": 6},
-        "adaptive": True,
-        "items": {"bank": 100, "search": [4, 12, 36]},
-    },
+        "items": {"bank": 100, "search": search},
+        **more,
+    }
+
+
+CONFIGS: Mapping[str, Mapping[str, Any]] = {
+    FULL: _mean("all"),
+    "mean of 100": _mean(100),
+    "mean of 36": _mean(36),
+    "mean of 12": _mean(12),
+    "mean of 12, rotating": _mean(12, rotate=True),
+    "mean of 6, rotating": _mean(6, rotate=True),
+    "mean, race 4-16, rotating": {**_mean([4, 16], rotate=True), "confidence": 0.6},
+    "ppi of 24, bank 300, rotating": _ppi(300, 24),
+    "ppi of 12, bank 200, rotating": _ppi(200, 12),
+    "ppi of 9, bank 150, rotating": _ppi(150, 9),
+    "ppi of 6, bank 100, rotating": _ppi(100, 6),
+    "ppi of 4, bank 100, rotating": _ppi(100, 4),
+    "ppi of 2, bank 100, rotating": _ppi(100, 2),
+    "ppi, race 4-12-36, bank 100, rotating": _ppi(100, [4, 12, 36], confidence=0.6),
+    "factor of 12": _calibrated("factor", 12),
+    "factor of 6": _calibrated("factor", 6),
+    "factor, race 4-12-all": _calibrated("factor", [4, 12, "all"]),
+    "gmp-IRT of 12 (MERGE³)": _calibrated("gmp_irt", 12),
+    "p-IRT adaptive, race 4-12-36": _calibrated("p_irt", [4, 12, 36], adaptive=True),
 }
 
 
@@ -107,7 +109,7 @@ def main() -> None:
     }
     best = max(_test(landscape, point) for point in range(len(landscape.weights)))
     print(
-        f"{options.landscape.name}: {len(landscape.weights)} merges; best on test items {best:.3f}; "
+        f"{options.landscape.name}: {len(landscape.weights)} merges, best on test {best:.3f}; "
         f"{options.candidates} candidates by {options.optimizer}, {options.seeds} seeds"
     )
     _print(found, options.csv)
@@ -178,7 +180,9 @@ def _scoring(
         versions=dict.fromkeys(banks, "frozen"),
         settings="frozen",
         finalists=spec.fitness.finalists,
-        fitness=None if made else random_fitness(spec, banks, MeanEstimator(sizes, cautious=True)),
+        fitness=None
+        if made
+        else random_fitness(spec, banks, MeanEstimator(sizes, cautious=True)),
         calibration=calibration(spec, banks, objectives, None) if made else None,
         confidence=spec.fitness.confidence,
     )
@@ -218,7 +222,12 @@ def _print(found: Mapping[str, Sequence[Outcome]], path: Path | None) -> None:
         )
     widths = [max(len(row[k]) for row in [header, *rows]) for k in range(len(header))]
     for row in [header, *rows]:
-        print("  ".join(c.ljust(w) if k == 0 else c.rjust(w) for k, (c, w) in enumerate(zip(row, widths, strict=True))))
+        print(
+            "  ".join(
+                c.ljust(w) if k == 0 else c.rjust(w)
+                for k, (c, w) in enumerate(zip(row, widths, strict=True))
+            )
+        )
     if path is not None:
         with path.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([header, *rows])
@@ -232,7 +241,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--candidates", type=int, default=300)
     parser.add_argument("--optimizer", default="cma_es")
-    parser.add_argument("--finalists", type=int, default=4)
+    parser.add_argument("--finalists", type=int, default=16)
     parser.add_argument("--only", nargs="*", choices=list(CONFIGS))
     parser.add_argument("--csv", type=Path)
     return parser.parse_args()

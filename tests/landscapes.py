@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 
 from evomerge.core.objectives import Objective
 from evomerge.core.outcomes import Failed
-from evomerge.core.recipe import Source
-from evomerge.core.responses import ItemResponses
-from evomerge.fitness.estimate import MeanEstimator
+from evomerge.core.recipe import Recipe, Source
+from evomerge.core.responses import ItemResponses, Items
+from evomerge.fitness.estimate import Estimator, MeanEstimator
 from evomerge.optimizers.registry import make_optimizer
 from evomerge.search.budget import Budget
 from evomerge.search.loop import Parts, Search
 from evomerge.search.observer import Observer
-from evomerge.search.scoring import Scoring
+from evomerge.search.scoring import Calibration, Fitness, Scoring
 from evomerge.spaces.parameter import ParameterSpace, ParameterSpaceSpec
 from evomerge.spaces.space import OperatorSignature, SourceModels
 from evomerge.store.study_store import StudyStore
-from evomerge.workers.contract import Answered, Job, JobResult
+from evomerge.workers.contract import Answered, Evaluate, Job, JobResult, Workers
 from evomerge.workers.inline import InlineWorkers
 
 SIGNATURES = {
@@ -59,9 +59,9 @@ def parameter_space(models: SourceModels | None = None, **spec: object) -> Param
     )
 
 
-def _skill(job: Job, number: int) -> float:
+def landscape_skill(recipe: Recipe, number: int) -> float:
     """A smooth trade-off: expert ``number`` helps its own task, the others disturb it."""
-    rule = job.recipe.rules[0]
+    rule = recipe.rules[0]
     weights = {name: float(p.get("weight", 1.0)) for name, p in rule.models.items()}
     scale = float(rule.parameters.get("lambda", 1.0))
     own = scale * weights.get(f"e{number}", 0.0)
@@ -82,7 +82,7 @@ class LandscapeEvaluate:
             return Failed("evaluate", reason)
         return Answered(
             {
-                task: _answers(task, items, _skill(job, TASKS.index(task) + 1))
+                task: _answers(task, items, landscape_skill(job.recipe, TASKS.index(task) + 1))
                 for task, items in job.items.items()
             },
             {"merge": 0.0, "evaluate": 0.0},
@@ -140,15 +140,25 @@ class LandscapeStudy:
     first_baseline: str | None = None
     """Name of a baseline that the optimizer is to propose first."""
 
+    estimator: Estimator = field(default_factory=MeanEstimator)
+    items: Mapping[str, Items] = field(default_factory=lambda: ITEMS)
+    fitness: Fitness | None = None
+    calibration: Calibration | None = None
+    confidence: float = 0.9
+    workers: Callable[[Evaluate], Workers] = lambda evaluate: InlineWorkers(lambda: evaluate)
+
     def search(self, budget: Budget) -> Search:
         space = parameter_space(**self.space)
         scoring = Scoring(
             objectives=self.aims,
-            estimator=MeanEstimator(),
-            items=ITEMS,
+            estimator=self.estimator,
+            items=self.items,
             versions={task: f"v-{task}" for task in TASKS},
             settings="s",
             finalists=6,
+            fitness=self.fitness,
+            calibration=self.calibration,
+            confidence=self.confidence,
         )
         initial = [
             genome
@@ -163,7 +173,7 @@ class LandscapeStudy:
             space=space,
             optimizer=optimizer,
             scoring=scoring,
-            workers=InlineWorkers(lambda: self.evaluate),
+            workers=self.workers(self.evaluate),
             store=self.store,
             observer=self.observer,
         )

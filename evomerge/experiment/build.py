@@ -77,7 +77,9 @@ def make_evaluation(prepared: Prepared) -> Evaluation:
         {n: task.counting(count_tokens) for n, task in tasks if isinstance(task, HarnessTask)},
         model,
         tokenizer,
-        ScoringSettings(spec.batch_size, spec.apply_chat_template, spec.max_length),
+        ScoringSettings(
+            spec.batch_size, spec.apply_chat_template, spec.max_length, spec.backend
+        ),
         wanted_metrics(prepared.objectives),
     )
     merged = MergedModel(engine, model, recipe)

@@ -16,7 +16,7 @@ from evomerge.fitness.calibration_file import CalibrationFile
 from evomerge.fitness.estimate import BankEstimator, MeanEstimator, TaskEstimator
 from evomerge.fitness.estimators.registry import ESTIMATORS, fit_estimator
 from evomerge.fitness.item_bank import ItemBank, choose
-from evomerge.fitness.ladder import FixedLadder
+from evomerge.fitness.ladder import FixedLadder, Ladder, RotatingLadder
 from evomerge.fitness.response_matrix import ResponseMatrix
 from evomerge.fitness.scale import Scale
 from evomerge.fitness.selection.random_items import random_selection
@@ -60,40 +60,37 @@ def fitness_problems(
     if spec.select is not None and spec.select not in SELECTIONS:
         yield ("select",), unknown("selection", spec.select, SELECTIONS)
         return
+    yield from _calibration_problems(spec, objectives)
+    if spec.estimator in _OF_A_SAMPLE and not SELECTIONS[_selection(spec)].random_sample:
+        what = f"{spec.estimator} needs a random sample of items; use random or stratified."
+        yield ("select",), what
+    if spec.estimator == "anchors" and not _selection(spec).startswith("anchors"):
+        what = "is a mean of items that stand for others; use anchors_responses or anchors_irt."
+        yield ("select",), f"anchors {what}"
+    if spec.items.rotate and _selection(spec) != "random":
+        what = f"items of {_selection(spec)} cannot rotate; use select: random."
+        yield ("items", "rotate"), what
+    if spec.adaptive and spec.estimator not in ADAPTIVE:
+        what = f"only for {', '.join(ADAPTIVE)}; the estimator is {spec.estimator}."
+        yield ("adaptive",), f"items are chosen by a candidate's ability {what}"
+    if spec.adaptive and spec.items.rotate:
+        yield ("adaptive",), "items cannot both rotate and follow from a candidate's answers."
+
+
+def _calibration_problems(
+    spec: FitnessSpec, objectives: Sequence[Objective]
+) -> Iterator[tuple[Place, str]]:
     calibrated = is_calibrated(spec)
     what = spec.estimator if ESTIMATORS[spec.estimator].needs_calibration else spec.select
     if calibrated and spec.calibration is None:
-        yield (
-            (),
-            (
-                f"{what} is made from the answers of other models; give a calibration, "
-                "'{merges: 12}' or a file of 'evomerge calibrate'."
-            ),
-        )
+        need = "give a calibration, '{merges: 12}' or a file of 'evomerge calibrate'."
+        yield (), f"{what} is made from the answers of other models; {need}"
     if not calibrated and spec.calibration is not None:
         yield ("calibration",), f"{spec.estimator} of random items makes no use of it."
-    if spec.estimator in _OF_A_SAMPLE and not SELECTIONS[_selection(spec)].random_sample:
-        yield (
-            ("select",),
-            (f"{spec.estimator} needs a random sample of items; use random or stratified."),
-        )
     for objective in objectives:
         if calibrated and objective.tasks and objective.kind != "mean":
-            yield (
-                ("estimator",),
-                (
-                    f"{objective.name} is no mean of item scores, which {what} estimates; "
-                    "use estimator: mean."
-                ),
-            )
-    if spec.adaptive and spec.estimator not in ADAPTIVE:
-        yield (
-            ("adaptive",),
-            (
-                f"items are chosen by a candidate's ability only for {', '.join(ADAPTIVE)}; "
-                f"the estimator is {spec.estimator}."
-            ),
-        )
+            need = f"no mean of item scores, which {what} estimates; use estimator: mean."
+            yield ("estimator",), f"{objective.name} is {need}"
 
 
 def chosen_banks(
@@ -135,7 +132,7 @@ def plain_items(spec: ExperimentSpec, banks: Banks) -> dict[str, tuple[int, ...]
 
 def random_fitness(spec: ExperimentSpec, banks: Banks, mean: MeanEstimator) -> Fitness:
     """Random items and their mean, for a fitness without calibration."""
-    return Fitness(mean, FixedLadder(tuple(_random_rungs(spec, banks))))
+    return Fitness(mean, _ladder(spec, banks, _random_rungs(spec, banks)))
 
 
 def calibration(
@@ -151,7 +148,12 @@ def calibration(
         banks: The search banks.
         objectives: What is scored.
         file: Answers of models besides the study's own.
+
+    Raises:
+        ConfigError: The file lacks a task, a metric or items of a bank.
     """
+    if file is not None:
+        _check_holds(file, spec, banks, objectives)
     own = spec.fitness.calibration
     merges = own.merges if isinstance(own, StudyCalibration) else 0
 
@@ -159,6 +161,21 @@ def calibration(
         return _fitted(spec, banks, objectives, references, file)
 
     return Calibration(merges, fit)
+
+
+def _check_holds(
+    file: CalibrationFile, spec: ExperimentSpec, banks: Banks, objectives: Sequence[Objective]
+) -> None:
+    """Refuse a file that an estimator could not be made from, before anything is scored."""
+    problems: list[str] = []
+    for task, metrics in _metrics(objectives).items():
+        for metric in metrics if task not in spec.tasks.whole else ():
+            try:
+                file.matrix(task, metric, banks[task])
+            except ConfigError as error:
+                problems += error.problems
+    if problems:
+        raise ConfigError(problems)
 
 
 def _selection(spec: FitnessSpec) -> str:
@@ -172,13 +189,32 @@ def _counts(spec: ExperimentSpec, task: str, bank: Sequence[int]) -> list[int]:
     return [len(bank) if count == "all" or whole else count for count in asked]
 
 
+def _ladder(
+    spec: ExperimentSpec, banks: Banks, rungs: Sequence[Mapping[str, tuple[int, ...]]]
+) -> Ladder:
+    if not spec.fitness.items.rotate:
+        return FixedLadder(tuple(rungs))
+    tasks = list(rungs[0])
+    orders = {
+        task: tuple(banks[task][k] for k in _order(spec, task, banks[task])) for task in tasks
+    }
+    counts = {task: tuple(len(rung[task]) for rung in rungs) for task in tasks}
+    return RotatingLadder(orders, counts)
+
+
+def _order(spec: ExperimentSpec, task: str, bank: Sequence[int]) -> list[int]:
+    """A random order of the bank's items, of which rungs are prefixes."""
+    rng = stream(spec.seed, "items", "search", task)
+    order: list[int] = random_selection(len(bank), len(bank), rng).order.tolist()
+    return order
+
+
 def _random_rungs(spec: ExperimentSpec, banks: Banks) -> list[dict[str, tuple[int, ...]]]:
     rungs: list[dict[str, tuple[int, ...]]] = [{} for _ in spec.fitness.items.search]
     for name, bank in banks.items():
-        rng = stream(spec.seed, "items", "search", name)
-        order = random_selection(len(bank), len(bank), rng).order
+        order = _order(spec, name, bank)
         for rung, count in zip(rungs, _counts(spec, name, bank), strict=True):
-            rung[name] = tuple(sorted(bank[k] for k in order[:count].tolist()))
+            rung[name] = tuple(sorted(bank[k] for k in order[:count]))
     return rungs
 
 
@@ -215,7 +251,7 @@ def _fitted(
             estimators[task, metric] = TaskEstimator(fitted, columns, scale)
             if spec.fitness.adaptive and task not in adaptive:
                 adaptive[task] = AdaptiveTask.fitted(metric, made, bank, scale)
-    ladder = FixedLadder(tuple(rungs))
+    ladder = _ladder(spec, banks, rungs)
     return Fitness(
         BankEstimator(estimators), AdaptiveLadder(ladder, adaptive) if adaptive else ladder
     )
@@ -246,11 +282,10 @@ def _task_calibration(
     families = list(names)
     if file is not None:
         theirs = file.matrix(task, metric, bank)
-        known = {row.tobytes() for row in rows}
-        for model, family, row in zip(
-            theirs.models, theirs.families, theirs.values, strict=True
-        ):
-            if row.tobytes() not in known:  # this study's own models, calibrated before
+        answers = file.scale(task, metric).raw(theirs.values)
+        own = list(rows)
+        for model, family, row in zip(theirs.models, theirs.families, answers, strict=True):
+            if not any(np.allclose(row, known) for known in own):  # a model of this study
                 names.append(f"calibration {model}")
                 families.append(f"calibration {family}")
                 rows.append(row)

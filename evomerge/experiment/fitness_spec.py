@@ -44,6 +44,9 @@ class ItemsSpec(_Closed):
     """Answered by every candidate; several numbers are the rungs of a race, of which the
     first is answered by every candidate and the others by those still in it."""
 
+    rotate: bool = False
+    """Whether each generation of candidates answers other items of the bank."""
+
     validation: ItemCount = "all"
     """Answered by the search front, to choose the final front."""
 

@@ -225,6 +225,10 @@ class EvaluationSpec(Closed):
     max_length: int | None = Field(default=None, ge=8)
     """Longest input in tokens; None takes the model's own limit."""
 
+    backend: Literal["transformers", "vllm"] = "transformers"
+    """What computes the answers. ``vllm`` has to be installed besides; it takes a GPU of its
+    own accord, and ``device`` is where candidates are merged."""
+
     apply_chat_template: bool = False
     threads: int | None = Field(default=None, ge=1)
     """Torch threads; None takes every core that the process may use."""

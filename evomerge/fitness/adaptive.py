@@ -73,11 +73,11 @@ class AdaptiveLadder:
         """As many as the fixed ladder has."""
         return self._fixed.rungs
 
-    def items(self, rung: int, answered: Responses) -> Items:
+    def items(self, rung: int, answered: Responses, generation: int = 0) -> Items:
         """Every item of a rung, found anew from the first one upwards."""
-        chosen = dict(self._fixed.items(0, answered))
+        chosen = dict(self._fixed.items(0, answered, generation))
         for step in range(1, rung + 1):
-            for task, listed in self._fixed.items(step, answered).items():
+            for task, listed in self._fixed.items(step, answered, generation).items():
                 if task not in self._tasks:
                     chosen[task] = listed
                     continue

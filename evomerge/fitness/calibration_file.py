@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +14,14 @@ from evomerge.core.atomic_write import write_bytes
 from evomerge.core.errors import ConfigError
 from evomerge.core.near_names import unknown
 from evomerge.fitness.response_matrix import ResponseMatrix
+from evomerge.fitness.scale import Scale
 
 _FORMAT = "evomerge calibration 1"
+
+_DAMAGE = (
+    OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What numpy raises for files that are no npz, or one of other arrays."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,8 +34,12 @@ class CalibrationFile:
     versions: Mapping[str, str] = field(default_factory=dict)
     """Version of the bank that the item numbers belong to, by task."""
 
+    scales: Mapping[tuple[str, str], Scale] = field(default_factory=dict)
+    """How a metric's values lie in its matrix, by task and metric; where not named, values
+    are within 0…1 and stand as they are."""
+
     def matrix(self, task: str, metric: str, bank: Sequence[int]) -> ResponseMatrix:
-        """The responses to a bank's items.
+        """The responses to a bank's items, of the models that have answered any of them.
 
         Args:
             task: Name of the task.
@@ -42,8 +53,8 @@ class CalibrationFile:
             held = [f"{metric} of {task}" for task, metric in self.matrices]
             named = unknown("matrix", f"{metric} of {task}", held)
             raise ConfigError(f"fitness.calibration: {named}")
-        held_matrix = self.matrices[task, metric]
-        where = {name: column for column, name in enumerate(held_matrix.items)}
+        whole = self.matrices[task, metric]
+        where = {name: column for column, name in enumerate(whole.items)}
         missing = [item for item in bank if str(item) not in where]
         if missing:
             raise ConfigError(
@@ -51,7 +62,18 @@ class CalibrationFile:
                 f"{len(missing)} of the bank's {len(bank)} items (e.g. item {missing[0]}); "
                 "calibrate on the whole search split."
             )
-        return held_matrix.columns([where[str(item)] for item in bank])
+        values = whole.values[:, [where[str(item)] for item in bank]]
+        rows = np.flatnonzero(~np.isnan(values).all(axis=1)).tolist()
+        return ResponseMatrix(
+            tuple(whole.models[row] for row in rows),
+            tuple(map(str, bank)),
+            values[rows],
+            tuple(whole.families[row] for row in rows),
+        )
+
+    def scale(self, task: str, metric: str) -> Scale:
+        """How a metric's values lie in its matrix."""
+        return self.scales.get((task, metric), Scale())
 
 
 def write_calibration(path: Path, file: CalibrationFile) -> None:
@@ -60,6 +82,7 @@ def write_calibration(path: Path, file: CalibrationFile) -> None:
         "format": _FORMAT,
         "versions": dict(file.versions),
         "matrices": [list(key) for key in file.matrices],
+        "scales": [[s.low, s.width] for s in (file.scale(*key) for key in file.matrices)],
     }
     arrays: dict[str, np.ndarray] = {"header": np.array(json.dumps(header))}
     for number, matrix in enumerate(file.matrices.values()):
@@ -82,24 +105,33 @@ def read_calibration(path: Path) -> CalibrationFile:
         raise ConfigError(f"{path}: no such file; 'evomerge calibrate' makes calibrations.")
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            header = json.loads(str(arrays["header"]))
-            if header["format"] != _FORMAT:
-                raise ConfigError(
-                    f"{path}: its format is {header['format']!r}, expected {_FORMAT!r}; "
-                    "make it again with 'evomerge calibrate'."
-                )
-            matrices = {
-                (task, metric): ResponseMatrix(
-                    tuple(arrays[f"{number}.models"].tolist()),
-                    tuple(arrays[f"{number}.items"].tolist()),
-                    arrays[f"{number}.responses"].astype(np.float64),
-                    tuple(arrays[f"{number}.families"].tolist()),
-                )
-                for number, (task, metric) in enumerate(header["matrices"])
-            }
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            return _from_arrays(arrays)
+    except ConfigError as error:
+        raise ConfigError([f"{path}: {problem}" for problem in error.problems]) from error
+    except _DAMAGE as error:
         raise ConfigError(
             f"{path}: not a calibration of 'evomerge calibrate' ({error}); response matrices "
             "are made into one by 'evomerge calibrate EXPERIMENT --matrix TASK=FILE'."
         ) from error
-    return CalibrationFile(matrices, header["versions"])
+
+
+def _from_arrays(arrays: Mapping[str, np.ndarray]) -> CalibrationFile:
+    header = json.loads(str(arrays["header"]))
+    if header["format"] != _FORMAT:
+        raise ConfigError(
+            f"its format is {header['format']!r}, expected {_FORMAT!r}; make it again with "
+            "'evomerge calibrate'."
+        )
+    matrices = {
+        (task, metric): ResponseMatrix(
+            tuple(arrays[f"{number}.models"].tolist()),
+            tuple(arrays[f"{number}.items"].tolist()),
+            arrays[f"{number}.responses"].astype(np.float64),
+            tuple(arrays[f"{number}.families"].tolist()),
+        )
+        for number, (task, metric) in enumerate(header["matrices"])
+    }
+    scales = [Scale(low, width) for low, width in header["scales"]]
+    return CalibrationFile(
+        matrices, dict(header["versions"]), dict(zip(matrices, scales, strict=True))
+    )

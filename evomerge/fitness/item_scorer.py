@@ -19,6 +19,7 @@ from evomerge.fitness.quiet_libraries import quiet
 from evomerge.fitness.resident_lm import ResidentLM
 from evomerge.fitness.scoring_settings import ScoringSettings
 from evomerge.fitness.tokenizer_identity import tokenizer_digest
+from evomerge.fitness.vllm_lm import VllmLM
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ class ItemScorer:
         self._tasks = tasks
         self._tokenizer_digest = tokenizer_digest(tokenizer)
         with untouched_generators(), quiet():
-            self._model = ResidentLM(model, tokenizer, settings)
+            kind = VllmLM if settings.backend == "vllm" else ResidentLM
+            self._model: ResidentLM = kind(model, tokenizer, settings)
         self._chat: ChatTemplate | None = (
             self._model.apply_chat_template if settings.apply_chat_template else None
         )
@@ -80,6 +82,7 @@ class ItemScorer:
     def settings(self) -> dict[str, Any]:
         """What besides weights, tasks and items can change an answer, as plain JSON."""
         return {
+            "backend": self._model.engine_name,
             "lm_eval": importlib.metadata.version("lm_eval"),
             "transformers": transformers.__version__,
             "torch": str(torch.__version__),

@@ -77,9 +77,11 @@ class ResidentLM(HFLM):  # type: ignore[misc]
         self._uncut: int = self.max_length + 1  # the last token is not read
         self._items: dict[tuple[Tokens, tuple[Tokens, ...]], list[PackedItem]] = {}
         self._packs: bool | None = None
-        reason = why_not(model)
-        if reason is not None:
-            self._refuse_packing(reason)
+
+    @property
+    def engine_name(self) -> str:
+        """What computes the answers."""
+        return "transformers"
 
     @property
     def packs(self) -> bool | None:
@@ -164,6 +166,10 @@ class ResidentLM(HFLM):  # type: ignore[misc]
 
     def _try_packing(self, items: Sequence[PackedItem]) -> None:
         """Compare packed and plain answers to made items, and decide for good if possible."""
+        reason = why_not(self.model)
+        if reason is not None:
+            self._refuse_packing(reason)
+            return
         groups = {item.context: item.continuations for item in items}
         made = probes(groups, min(self._packed.longest_row, self._uncut))
         if not made:

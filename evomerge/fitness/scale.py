@@ -35,6 +35,10 @@ class Scale:
         """Values on the scale; those beyond it are put at its ends."""
         return np.clip((values - self.low) / self.width, 0.0, 1.0)
 
+    def raw(self, values: np.ndarray) -> np.ndarray:
+        """Values on the scale in the metric's own unit."""
+        return np.asarray(self.low + self.width * values)
+
     def undone(self, estimate: Estimate) -> Estimate:
         """An estimate in the metric's own unit."""
         return Estimate(

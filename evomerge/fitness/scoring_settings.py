@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -62,3 +63,6 @@ class ScoringSettings:
 
     max_length: int | None = None
     """Longest input in tokens, longer ones lose their beginning; None asks the model."""
+
+    backend: Literal["transformers", "vllm"] = "transformers"
+    """What computes the answers; vLLM is no dependency and has to be installed besides."""

@@ -47,7 +47,8 @@ class Asking:
 
     def __init__(self, workers: Workers, store: StudyStore, scoring: Scoring) -> None:
         self._workers = workers
-        self._store = store
+        self.store = store
+        """Where the answers are kept."""
         self._scoring = scoring
         self._open: dict[int, tuple[Responses, int]] = {}
         self.answered = store.count_responses(scoring.asks)
@@ -60,7 +61,7 @@ class Asking:
 
     def known(self, trial: Trial) -> Responses:
         """What the trial's recipe has answered."""
-        return self._store.responses(
+        return self.store.responses(
             trial.recipe.digest, self._scoring.settings, self._scoring.versions
         )
 

@@ -6,12 +6,11 @@ from evomerge.core.errors import TrialError
 from evomerge.core.objectives import losses
 from evomerge.core.outcomes import Failed
 from evomerge.search.asking import Asking, Heard, only
-from evomerge.search.finalists import spread, undominated
+from evomerge.search.finalists import finalists, undominated
 from evomerge.search.objective_values import ObjectiveValues
 from evomerge.search.observer import Phase
 from evomerge.search.scoring import Scoring
-from evomerge.search.standings import Standings
-from evomerge.store.study_store import StudyStore
+from evomerge.spaces.genes import Gene
 from evomerge.store.trials import Trial
 
 
@@ -20,9 +19,9 @@ class FinalScoring:
 
     Args:
         asking: Has items answered.
-        store: Keeps the answers.
         scoring: Items, objectives and how many finalists there are.
         values: Turns a split's responses into objectives.
+        genes: Of the candidates' genomes.
         begin: Told of each phase: its name and how many trials it has.
         report: Told of each trial that has answered.
     """
@@ -30,25 +29,28 @@ class FinalScoring:
     def __init__(
         self,
         asking: Asking,
-        store: StudyStore,
         scoring: Scoring,
         values: ObjectiveValues,
+        genes: Sequence[Gene],
         begin: Callable[[Phase, int], None],
         report: Callable[[Trial], None],
     ) -> None:
         self._asking = asking
-        self._store = store
+        self._store = asking.store
         self._scoring = scoring
         self._values = values
+        self._genes = genes
         self._begin = begin
         self._report = report
         self._unscored: list[tuple[int, str, str]] = []
 
-    def run(self, trials: Mapping[int, Trial], standings: Standings) -> None:
+    def run(self, trials: Mapping[int, Trial]) -> None:
         """Score the finalists, and note which they are and which dropped out."""
         complete = [t for t in trials.values() if t.status == "complete"]
         plain = [t.number for t in complete if t.kind != "candidate"]
-        chosen = self._chosen([t for t in complete if t.kind == "candidate"], standings)
+        candidates = [t for t in complete if t.kind == "candidate"]
+        scoring = self._scoring
+        chosen = finalists(candidates, scoring.objectives, self._genes, scoring.finalists)
         confirmed = self._rescored([trials[n] for n in [*plain, *chosen]], "validation")
         mine = [n for n in confirmed if n not in plain]
         points = {n: point for n in mine if (point := self._losses(trials[n], "validation"))}
@@ -56,15 +58,6 @@ class FinalScoring:
         tested = self._rescored([trials[n] for n in final], "test")
         self._store.set_meta("finalists", {"validation": confirmed, "test": tested})
         self._store.set_meta("unscored", self._unscored)
-
-    def _chosen(self, candidates: Sequence[Trial], standings: Standings) -> list[int]:
-        """The search front; with one objective its single best is not trusted alone."""
-        limit = self._scoring.finalists
-        if len(self._scoring.objectives) == 1:
-            return [t.number for t in sorted(candidates, key=self._search_losses)[:limit]]
-        front = set(standings.front)
-        points = {t.number: self._search_losses(t) for t in candidates if t.number in front}
-        return spread(points, limit)
 
     def _rescored(self, trials: Sequence[Trial], split: Phase) -> list[int]:
         """Put a split's items to trials; gives those that answered them all."""
@@ -93,6 +86,3 @@ class FinalScoring:
             self._unscored.append((trial.number, split, str(error)))
             return ()
         return losses(self._scoring.objectives, [e.value for e in estimates])
-
-    def _search_losses(self, trial: Trial) -> tuple[float, ...]:
-        return losses(self._scoring.objectives, trial.values)

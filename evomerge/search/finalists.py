@@ -4,7 +4,75 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from evomerge.core.objectives import Objective, losses
 from evomerge.core.pareto import front_mask, hypervolume, reference_point
+from evomerge.search.smoothing import smoothed_losses
+from evomerge.spaces.genes import Gene, genome_to_unit
+from evomerge.store.trials import Trial
+
+_CONSIDERED = 400
+"""The best so many candidates are compared in the light of each other; more take too long."""
+
+
+def finalists(
+    candidates: Sequence[Trial],
+    objectives: Sequence[Objective],
+    genes: Sequence[Gene],
+    limit: int,
+) -> list[int]:
+    """The candidates that are worth further items, by estimates smoothed over their genomes.
+
+    The search's own front is not trusted alone: of many uncertain scores the best are mostly
+    lucky ones.
+
+    Args:
+        candidates: Those with estimates.
+        objectives: What they were estimated for.
+        genes: Of their genomes.
+        limit: How many to choose.
+
+    Returns:
+        Trial numbers in ascending order; of equals the first asked.
+    """
+    own = {t.number: losses(objectives, t.values) for t in sorted(candidates, key=_number)}
+    considered = best(own, _CONSIDERED)
+    by_number = {trial.number: trial for trial in candidates}
+    chosen = [by_number[number] for number in considered]
+    if not chosen:
+        return []
+    points = np.array([genome_to_unit(genes, t.genome or {}) for t in chosen])
+    errors = [[e.standard_error for e in t.estimates] for t in chosen]
+    made = smoothed_losses(points, np.array([own[n] for n in considered]), errors)
+    if len(objectives) == 1:
+        order = np.argsort(made[:, 0], kind="stable")
+        return sorted(considered[k] for k in order[:limit].tolist())
+    return best(dict(zip(considered, map(tuple, made.tolist()), strict=True)), limit)
+
+
+def _number(trial: Trial) -> int:
+    return trial.number
+
+
+def best(points: Mapping[int, tuple[float, ...]], limit: int) -> list[int]:
+    """The best points by non-dominated sorting, at most ``limit``.
+
+    The front first, then the front of what is left, and so on: where scores are uncertain, a
+    point that some luckier one dominates may be the better. The last front that does not fit
+    as a whole is thinned by hypervolume.
+
+    Args:
+        points: Losses by trial number.
+        limit: How many to choose.
+
+    Returns:
+        Trial numbers in ascending order.
+    """
+    chosen: list[int] = []
+    left = dict(points)
+    while left and len(chosen) < limit:
+        front = {number: left.pop(number) for number in undominated(left)}
+        chosen += spread(front, limit - len(chosen))
+    return sorted(chosen)
 
 
 def spread(points: Mapping[int, tuple[float, ...]], limit: int) -> list[int]:

@@ -73,6 +73,7 @@ class Search:
         self._use(parts.scoring.fitness or parts.scoring.whole)
         self._calibration = parts.scoring.calibration
         self._rungs: dict[int, int] = {}
+        self._due: dict[int, int] = {}  # what first rungs not yet put will cost
         self._search_items = sum(t.item_evaluations for t in self._trials.values())
         self._free_in_a_row = _free_at_the_end(list(self._trials.values()))
         self._minutes_before = parts.store.seconds_worked() / 60
@@ -91,12 +92,12 @@ class Search:
         reason = self._search()
         FinalScoring(
             self._asking,
-            self._store,
             self._scoring,
             self._make_values(self._scoring.whole),
+            self._parts.space.genes,
             lambda phase, total: self._begin_phase(phase, 0, total),
             self._report,
-        ).run(self._trials, self._standings)
+        ).run(self._trials)
         self._store.set_meta("state", "finished")
         return reason
 
@@ -131,6 +132,7 @@ class Search:
         self._calibrate()
         candidates = [t for t in self._trials.values() if t.kind == "candidate"]
         waiting = [t for t in candidates if t.status == "open"]
+        self._due = {t.number: self._first_cost(t) for t in waiting}
         self._begin_phase("search", len(candidates) - len(waiting), self._budget.candidates)
 
         def supply(count: int) -> list[Trial]:
@@ -165,6 +167,7 @@ class Search:
         self._generations |= {
             t.number: c.generation for t, c in zip(trials, candidates, strict=True)
         }
+        self._due |= dict.fromkeys((t.number for t in trials), self._each())
         return self._add(trials, asked=count)
 
     def _open_places(self) -> int:
@@ -183,10 +186,13 @@ class Search:
         if len(first) < self._calibration.candidates or any(t.status == "open" for t in trials):
             return
         whole = self._scoring.items["search"]
+        recipes: dict[str, Trial] = {}  # first proposed are baselines, scored before
+        for trial in trials:
+            if trial.status == "complete":
+                recipes.setdefault(trial.recipe.digest, trial)
         references = [
             Reference(t.name, t.kind, only(self._asking.known(t), whole))
-            for t in trials
-            if t.status == "complete"
+            for t in recipes.values()
         ]
         self._use(self._calibration.fit(references))
         self._calibration = None
@@ -194,6 +200,11 @@ class Search:
     def _each(self) -> int:
         """Item evaluations that a candidate costs at least."""
         return self._scoring.cost(self._fitness.ladder.items(0, {}))
+
+    def _first_cost(self, trial: Trial) -> int:
+        """Item evaluations that a candidate's first rung still costs."""
+        known = self._asking.known(trial)
+        return self._asking.missing_cost(self._items(trial, 0, known), known)
 
     def _why_over(self) -> str:
         limit = exhausted(self._budget, self._spent())
@@ -210,22 +221,26 @@ class Search:
 
     def _spent(self) -> Spent:
         minutes = self._minutes_before + (self._parts.clock() - self._started) / 60
-        items = self._search_items + self._asking.open_cost
+        items = self._search_items + self._asking.open_cost + sum(self._due.values())
         return Spent(len(self._generations), minutes, items)
 
     # ---- a candidate's way up the rungs
 
     def _begin(self, trial: Trial) -> bool:
         self._rungs[trial.number] = 0
+        self._due.pop(trial.number)  # known, or open from now on
         return self._put(trial)
 
     def _put(self, trial: Trial) -> bool:
         """Put the items of the trial's rung; tells whether it is open now."""
         known = self._asking.known(trial)
-        items = self._fitness.ladder.items(self._rungs[trial.number], known)
+        items = self._items(trial, self._rungs[trial.number], known)
         if self._asking.put(trial, items, known):
             return True
         return self._heard(Heard(trial.number, Answered({}), known))
+
+    def _items(self, trial: Trial, rung: int, known: Responses) -> Items:
+        return self._fitness.ladder.items(rung, known, self._generations[trial.number])
 
     def _heard(self, heard: Heard) -> bool:
         """A rung is answered: record the trial's end, or put the next rung."""
@@ -235,9 +250,9 @@ class Search:
             self._finish(trial, heard, whole)
             return False
         rung = self._rungs[trial.number]
-        items = ladder.items(rung, heard.responses)
+        items = self._items(trial, rung, heard.responses)
         if rung + 1 < ladder.rungs:
-            further = ladder.items(rung + 1, heard.responses)
+            further = self._items(trial, rung + 1, heard.responses)
             cost = self._asking.missing_cost(further, heard.responses)
             if self._goes_on(self._ended(trial, heard, items), cost):
                 self._store.add_responses(self._asking.answers(trial, heard), trial)

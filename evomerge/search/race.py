@@ -37,8 +37,9 @@ class Rivals:
     """Whom the candidates of each generation race against.
 
     These are the undominated among sources, baselines and the candidates of earlier
-    generations. An optimizer begins a generation when the one before is told, so that neither
-    the order in which workers finish nor a resume changes the outcome of a race.
+    generations; of equals all, since their errors may differ. An optimizer begins a
+    generation when the one before is told, so that neither the order in which workers finish
+    nor a resume changes the outcome of a race.
     """
 
     def __init__(self) -> None:
@@ -53,6 +54,8 @@ class Rivals:
         """The undominated of everything before a generation, which must be finished."""
         if generation not in self._front:
             before = [scored for when, scored in self._scored if when < generation]
-            mask = front_mask(np.array([s.losses for s in before])) if before else np.zeros(0)
-            self._front = {generation: [before[k] for k in np.flatnonzero(mask).tolist()]}
+            points = list(dict.fromkeys(scored.losses for scored in before))
+            mask = front_mask(np.array(points)) if points else np.zeros(0)
+            front = {points[k] for k in np.flatnonzero(mask).tolist()}
+            self._front = {generation: [s for s in before if s.losses in front]}
         return self._front[generation]

@@ -39,8 +39,9 @@ class Calibration:
     """So many of the first candidates do, besides sources and baselines."""
 
     fit: Callable[[Sequence[Reference]], Fitness]
-    """From the answers of all of them, in the order of their trials, to what the others are
-    asked. It draws on nothing else, so that a resumed study gets the same."""
+    """From the answers of all of them, in the order of their trials and each recipe once, to
+    what the others are asked. It draws on nothing else, so that a resumed study gets the
+    same."""
 
 
 @dataclass(frozen=True)

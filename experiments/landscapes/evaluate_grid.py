@@ -48,7 +48,10 @@ def main() -> None:
             file.flush()
             done[number] = bits
             if number % 50 == 0:
-                print(f"{number} of {len(points)} after {time.monotonic() - started:.0f} s", flush=True)
+                print(
+                    f"{number} of {len(points)} after {time.monotonic() - started:.0f} s",
+                    flush=True,
+                )
     _write(options.out, prepared, experts, points, done)
     rows.unlink()
 

@@ -193,6 +193,55 @@ def test_models_that_answer_alike_give_finite_items():
     assert np.isfinite(fit.abilities.theta).all()
 
 
+def pools_that_say_little():
+    rng = np.random.default_rng(0)
+    holes = np.where(rng.random((30, 40)) < 0.9, np.nan, 1.0 * (rng.random((30, 40)) < 0.5))
+    holes[:, 0] = holes[0] = 1.0
+    return {
+        "identical models": np.tile(rng.integers(0, 2, 40).astype(float), (10, 1)),
+        "everything right": np.ones((10, 40)),
+        "everything wrong": np.zeros((6, 9)),
+        "three models": np.array([[1.0, 0, 1], [0, 1, 1], [1, 0, 0]]),
+        "mostly missing": holes,
+        "always half right": np.full((5, 6), 0.5),
+        "more models than answers tell": 1.0 * (rng.random((500, 3)) < 0.5),
+    }
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "values", pools_that_say_little().values(), ids=pools_that_say_little()
+)
+def test_pools_that_say_little_give_finite_items_without_a_warning(values):
+    for fit in (fit_1pl(values), fit_2pl(values, 1), fit_2pl(values, 2)):
+        assert np.abs(fit.parameters.discrimination).max() < 6
+        assert np.abs(fit.parameters.difficulty).max() < 10
+        assert np.isfinite(fit.abilities.theta).all()
+        assert np.isfinite(fit.abilities.standard_error).all()
+        overall = fit.parameters.probabilities(fit.abilities.theta).mean()
+        assert overall == pytest.approx(np.nanmean(values), abs=0.1)
+
+
+def test_the_items_prior_is_their_scatter_plus_their_uncertainty():
+    rng = np.random.default_rng(0)
+    truth = np.array([[0.6, 0.2], [0.2, 1.5]])
+    noise = np.array([[0.3, -0.1], [-0.1, 0.4]])
+    items = rng.multivariate_normal([1.0, -0.5], truth, size=20_000)
+    # posterior means shrink towards the prior mean; their covariances make up for it
+    gain = truth @ np.linalg.inv(truth + noise)
+    seen = items + rng.multivariate_normal([0, 0], noise, size=len(items))
+    means = (seen - [1.0, -0.5]) @ gain.T + [1.0, -0.5]
+    covariances = np.tile(truth - gain @ truth, (len(items), 1, 1))
+    prior = ItemPrior.empirical(means, covariances, models=100_000)
+    np.testing.assert_allclose(prior.mean, [1.0, -0.5], atol=0.05)
+    np.testing.assert_allclose(prior.covariance, truth, atol=0.05)
+
+
+def test_an_item_prior_of_other_dimensions_is_a_mistake_of_the_caller():
+    with pytest.raises(ValueError, match="3 coefficients, not 2"):
+        fit_2pl(np.eye(4), 1, FitSettings(prior=ItemPrior.flat(2)))
+
+
 def test_items_that_strong_models_fail_have_negative_slopes():
     truth, _, _ = pool(10, 60)
     slopes = truth.discrimination.copy()

@@ -79,6 +79,10 @@ def test_a_second_item_is_chosen_as_if_the_first_were_answered():
     items, theta = some_items(2), np.array([0.0, 0.5])
     first, second = next_items(items, theta, [], count=2)
     assert (second,) == next_items(items, theta, [first])
+    twice_and_another = ItemParameters(
+        np.array([[2.0, 0.0], [2.0, 0.0], [0.0, 1.9]]), np.zeros(3)
+    )
+    assert next_items(twice_and_another, np.zeros(2), [], count=2) == (0, 2)
 
 
 def test_a_dimension_of_which_nothing_is_known_is_asked_about():

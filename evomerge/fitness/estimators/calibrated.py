@@ -16,7 +16,7 @@ from evomerge.fitness.selection.contract import Selection
 
 
 class CalibratedEstimator:
-    """Predicted bank mean ± root mean square error on held-out families.
+    """Predicted bank mean ± root mean square error on held-out families (a little wider).
 
     The standard error is that of models such as the calibration's. It does not see that one
     candidate is unlike all of them: ``extrapolates`` tells some of that.

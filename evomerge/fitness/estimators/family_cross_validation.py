@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import stdtrit
 
 from evomerge.core.errors import ConfigError
 from evomerge.fitness.calibration import TaskCalibration
@@ -101,6 +102,7 @@ class FamilyCrossValidation:
         self._held = [open_rows[group] for group in groups]
         self._seeds = [int(seed) for seed in rng.integers(2**62, size=len(groups))]
         self._prefixes = _prefixes(selection.order)
+        self._widening = _widening(len({matrix.families[row] for row in open_rows.tolist()}))
         self._folds: list[_Fold] | None = None
         self._errors: OrderedDict[bytes, float] = OrderedDict()
 
@@ -111,11 +113,13 @@ class FamilyCrossValidation:
         fold with its own items, as many. For other items: that of the predictors fitted
         without the held-out models, at these very items, times the factor by which choosing
         anew raises the error of the selection's prefix of that length (where it is longer
-        than the selection, of the whole selection).
+        than the selection, of the whole selection). Both are widened by t / 1.96, where t is
+        the quantile of Student's distribution that makes value ± 1.96 standard errors a 95 %
+        interval although the error is known from a few families only.
         """
         key = np.sort(items).tobytes()
         if key not in self._errors:
-            self._errors[key] = self._error(items, key)
+            self._errors[key] = self._widening * self._error(items, key)
             if len(self._errors) > _KEPT:
                 self._errors.popitem(last=False)
         return self._errors[key]
@@ -180,6 +184,12 @@ def without_models(calibration: TaskCalibration, held: np.ndarray) -> TaskCalibr
         ),
         tuple(rows[row] for row in calibration.endpoints if row in rows),
     )
+
+
+def _widening(families: int) -> float:
+    """The .975 quantile of t with families − 1 degrees of freedom, over the normal one."""
+    freedom = max(families, _LEAST) - 1
+    return float(stdtrit(freedom, 0.975) / stdtrit(np.inf, 0.975))
 
 
 def _prefixes(order: np.ndarray) -> dict[int, bytes]:

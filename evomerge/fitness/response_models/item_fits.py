@@ -14,7 +14,8 @@ _FEW = 12
 """Fewer models than this are fitted with one dimension."""
 
 _SETTINGS = FitSettings(iterations=40, tolerance=1e-2)
-"""Coefficients that still move by .01 a step change predicted bank means by less than 1e-3."""
+"""Against a fit to 1e-4, bank means predicted from 20 answers differ by .001 (by .01 on one of
+five matrices tried, where they err by .04), in a fraction of the time."""
 
 
 class _Fits:
