@@ -151,7 +151,9 @@ def score_matrix(
             train = with_missing(train, options.missing, rng)
         calibration = TaskCalibration(train, endpoints(np.nanmean(train.values, axis=1)))
         for name in dict.fromkeys(("mean", *names)):
-            draw(scores, name, calibration, found.values[held], rng)
+            # a stream of its own, so that a run of some estimators gives the rows of a full one
+            own = np.random.default_rng([options.seed, repetition, [*ESTIMATORS].index(name)])
+            draw(scores, name, calibration, found.values[held], own)
     return scores
 
 

@@ -18,8 +18,8 @@ from evomerge.fitness.calibration_file import CalibrationFile, write_calibration
 from evomerge.fitness.harness_task import HarnessTask
 from evomerge.fitness.matrix_files import read_matrix
 from evomerge.fitness.response_matrix import ResponseMatrix
-from evomerge.fitness.scale import Scale
 from evomerge.fitness.sample_logs import read_sample_logs
+from evomerge.fitness.scale import Scale
 from evomerge.report.study_facts import known_responses, read_facts
 from evomerge.search.observer import Observer
 from evomerge.store.study_store import FILE_NAME, StudyStore
@@ -72,6 +72,11 @@ def calibrate(experiment: Path, options: CalibrateOptions) -> CalibrationFile:
         made = _from_files(_prepared(experiment, options), options)
     else:
         made = _from_study(_calibration_study(experiment, options))
+    if not made.matrices:
+        raise ConfigError(
+            f"{experiment}: no objective is a mean of item scores; there is nothing to "
+            "calibrate."
+        )
     write_calibration(options.out, made)
     return made
 

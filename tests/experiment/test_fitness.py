@@ -348,9 +348,9 @@ def test_rungs_are_nested_and_the_same_for_all_metrics_of_a_task(name):
 @pytest.mark.parametrize("name", ["factor", "ppi", "p_irt", "gmp_irt", "anchors"])
 def test_an_objectives_estimate_is_that_of_its_tasks_combined_by_weight(name):
     known = references()
-    fitness = made({"estimator": name, "items": {"search": 12}}, BOTH, known=known)
+    fitness = made({"estimator": name, "items": {"search": [5, 12]}}, BOTH, known=known)
     whole = responses(np.random.default_rng(8), 0.3)
-    answered = asked(fitness, 0, whole)
+    answered = asked(fitness, 1, whole)
     value = variance = 0.0
     for task, weight in BOTH.tasks.items():
         bank = BANKS[task]
@@ -359,7 +359,9 @@ def test_an_objectives_estimate_is_that_of_its_tasks_combined_by_weight(name):
         pool = TaskCalibration(ResponseMatrix(names, tuple(map(str, bank)), rows), (0, 1, 2))
         rng = stream(4, "items", "search", task)
         chosen = select(ESTIMATORS[name].selection, pool, 12, rng)
-        assert fitness.ladder.items(0, {})[task] == tuple(bank[k] for k in chosen.order)
+        for rung, count in enumerate((5, 12)):
+            listed = fitness.ladder.items(rung, {})[task]
+            assert listed == tuple(bank[k] for k in chosen.order[:count])
         alone = fit_estimator(name, pool, chosen, stream(4, "fitness", task, "accuracy"))
         found = alone.estimate(chosen.order, np.array(answered[task].values["accuracy"]))
         value += weight * found.value

@@ -140,6 +140,18 @@ def test_errors_are_those_of_models_not_seen(name):
     assert 0.88 <= np.mean(np.abs(missed) <= 1.96 * found[0].standard_error) <= 1
 
 
+def test_intervals_hold_for_small_pools_too():
+    rng = np.random.default_rng(1)
+    covered = []
+    for _ in range(50):
+        values = responses(rng, 18, 80)
+        estimator, chosen = fitted("factor", calibration_of(values[:8]), count=10)
+        for row in values[8:]:
+            found = estimator.estimate(chosen.order, row[chosen.order])
+            covered.append(abs(found.value - row.mean()) <= 1.96 * found.standard_error)
+    assert 0.92 <= np.mean(covered) <= 0.98
+
+
 def test_relatives_in_the_calibration_do_not_make_errors_look_small():
     rng = np.random.default_rng(6)
     parents = responses(rng, 8, 120)

@@ -196,7 +196,7 @@ def test_a_last_rung_of_all_items_asks_each_once():
 
 
 def test_values_in_another_unit_choose_the_items_that_they_would_on_the_scale():
-    scale, whole = Scale(-9.0, 12.0), answers_of(1.2)
+    scale, whole = Scale(-9.0, 6.0), answers_of(1.2)
     raw = scale.raw(np.array(whole["town"].values["accuracy"]))
     there = {**whole, "town": ItemResponses(BANK, {"accuracy": tuple(raw.tolist())})}
     assert asked_by(adaptive(scale=scale), there) == asked_by(adaptive(), whole)

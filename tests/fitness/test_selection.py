@@ -146,12 +146,11 @@ def test_each_d_optimal_item_raises_the_determinant_the_most():
         assert determinant(order[: step + 1]) == pytest.approx(best)
 
 
-def test_greedy_passes_over_the_least_telling_items_of_a_large_bank():
-    values = responses(np.random.default_rng(0), 12, 2300)
-    order = select("greedy", calibration_of(values), 8, np.random.default_rng(0)).order
+def test_greedy_chooses_from_a_large_bank_too():
+    values = responses(np.random.default_rng(0), 6, 10_050)
+    order = select("greedy", calibration_of(values), 3, np.random.default_rng(0)).order
     means = values.mean(axis=1)
-    shared = np.abs((means - means.mean()) @ values)
-    assert (shared[order] >= np.sort(shared)[300]).all()
+    assert np.corrcoef(values[:, order].mean(axis=1), means)[0, 1] > 0.8
 
 
 @pytest.mark.parametrize("name", ["c_optimal", "greedy"])

@@ -21,7 +21,7 @@ from landscapes import (
 from evomerge.core.objectives import Objective
 from evomerge.core.outcomes import Failed, Scored
 from evomerge.fitness.estimate import MeanEstimator
-from evomerge.fitness.ladder import FixedLadder
+from evomerge.fitness.ladder import FixedLadder, RotatingLadder
 from evomerge.search.asking import only
 from evomerge.search.budget import Budget
 from evomerge.search.race import Rivals, hopeless
@@ -358,6 +358,31 @@ def test_killed_at_every_job_a_race_ends_as_if_undisturbed(
         racing(store, optimizer, options, aims, evaluate=one).search(budget).run()
         assert content(store) == expected
         assert asked + one.asked == listed.asked
+
+
+def test_rotating_generations_answer_their_own_items_also_after_kills(tmp_path):
+    orders = {task: tuple(items) for task, items in ITEMS["search"].items()}
+    turns = RotatingLadder(orders, dict.fromkeys(TASKS, (4, 10)))
+    fitness = Fitness(MeanEstimator(SIZES, cautious=True), turns)
+    budget = Budget(candidates=3 * POPULATION)
+    with open_store(tmp_path / "whole") as whole:
+        racing(whole, fitness=fitness).search(budget).run()
+        expected = content(whole)
+        climbed = Counter()
+        for place, trial in enumerate(candidates(whole)):
+            held = answered(whole, trial)
+            steps = [turns.items(k, {}, place // POPULATION) for k in (0, 1)]
+            rungs = [{(t, i) for t, chosen in step.items() for i in chosen} for step in steps]
+            climbed[rungs.index(held)] += 1
+        assert min(climbed[0], climbed[1]) >= 2
+    for dies_at in (9, 6, 4, 7, 3, 1, 5):
+        with open_store(tmp_path / "killed") as store, pytest.raises(Killed):
+            racing(store, fitness=fitness, evaluate=Listed(dies_at=dies_at)).search(
+                budget
+            ).run()
+    with open_store(tmp_path / "killed") as store:
+        racing(store, fitness=fitness).search(budget).run()
+        assert content(store) == expected
 
 
 # ---- several workers

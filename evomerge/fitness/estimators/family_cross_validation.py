@@ -102,7 +102,7 @@ class FamilyCrossValidation:
         self._held = [open_rows[group] for group in groups]
         self._seeds = [int(seed) for seed in rng.integers(2**62, size=len(groups))]
         self._prefixes = _prefixes(selection.order)
-        self._widening = _widening(len({matrix.families[row] for row in open_rows.tolist()}))
+        self._widening = _widening([matrix.families[row] for row in open_rows])
         self._folds: list[_Fold] | None = None
         self._errors: OrderedDict[bytes, float] = OrderedDict()
 
@@ -186,9 +186,14 @@ def without_models(calibration: TaskCalibration, held: np.ndarray) -> TaskCalibr
     )
 
 
-def _widening(families: int) -> float:
-    """The .975 quantile of t with families − 1 degrees of freedom, over the normal one."""
-    freedom = max(families, _LEAST) - 1
+def _widening(families: list[str]) -> float:
+    """The .975 quantile of t with families − 1 degrees of freedom, over the normal one.
+
+    Models of a single family count each for itself, as their folds do; of two families, an
+    interval of six times the error would be no use, so they count as three.
+    """
+    distinct = len(set(families))
+    freedom = max(distinct if distinct > 1 else len(families), 3) - 1
     return float(stdtrit(freedom, 0.975) / stdtrit(np.inf, 0.975))
 
 

@@ -33,7 +33,7 @@ from evomerge.fitness.response_models.family_folds import family_folds
 from evomerge.fitness.response_models.item_fits import fit_items
 from evomerge.fitness.selection.contract import Selection
 
-FOLDS = 5
+FOLDS = 4
 """Fewer than for the linear estimators: each fold fits all items again."""
 
 _VALIDATION = 5

@@ -57,7 +57,7 @@ ESTIMATORS: Mapping[str, EstimatorEntry] = MappingProxyType(
         ),
         "irt": EstimatorEntry(
             "bank mean of IRT predictions alone, for comparison",
-            "d_optimal",
+            "c_optimal",
             f"{_HERE}.irt:fit_irt",
         ),
         "p_irt": EstimatorEntry(
