@@ -182,6 +182,7 @@ def study_meta(
             for name, task in prepared.tasks.items()
         },
         "asks": asks_per_item(prepared),
+        "calibration": calibration_digest(prepared),
         "settings": dict(settings),
         "settings_digest": digest(dict(settings)),
         "sources": {
@@ -196,6 +197,17 @@ def study_meta(
         "initial": [dict(genome) for genome in initial],
         "state": "running",
     }
+
+
+def calibration_digest(prepared: Prepared) -> str:
+    """Digest of the calibration file's content; empty without one."""
+    if prepared.calibration is None:
+        return ""
+    content = [
+        [task, metric, matrix.models, matrix.items, matrix.values.tobytes().hex()]
+        for (task, metric), matrix in prepared.calibration.matrices.items()
+    ]
+    return digest(content)
 
 
 def gene_facts(gene: Gene) -> dict[str, Any]:

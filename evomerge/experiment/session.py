@@ -11,6 +11,7 @@ from evomerge.core.errors import ConfigError, EvomergeError, StoreError
 from evomerge.core.outcomes import Genome
 from evomerge.experiment.build import (
     Evaluation,
+    calibration_digest,
     first_genomes,
     gene_facts,
     make_evaluation,
@@ -243,6 +244,8 @@ def _check_unchanged(run_dir: Path, store: StudyStore, prepared: Prepared) -> No
         for name, task in prepared.tasks.items()
         if task.bank.version != banks[name]["version"]
     ]
+    if calibration_digest(prepared) != store.meta("calibration"):
+        problems.append("the calibration file has changed")
     if [gene_facts(gene) for gene in prepared.space.genes] != store.meta("genes"):
         problems.append("the search space has other genes")
     if problems:

@@ -14,7 +14,9 @@ def hopeless(candidate: Scored, rivals: Sequence[Scored], confidence: float) -> 
 
     In each objective the candidate's loss must exceed the rival's by z standard errors of
     their difference, z being the quantile of ``confidence``. The two errors are taken as
-    independent, which is cautious: models that answer the same items err alike. Objectives
+    independent, which is cautious where both answered the same items and so err alike. A rival
+    that has answered more does not share the luck of a candidate's first items; where those
+    are easy or hard all candidates of the generation are shifted together. Objectives
     without error, such as a model's size, need no margin, but one objective must differ.
 
     Args:

@@ -70,10 +70,9 @@ def test_presets_are_filled_in_and_left_out_keys_have_defaults(write):
 
 
 def test_the_fitness_may_be_left_out(write):
-    assert (
-        load_experiment(write(replaced("fitness: random_20\n", ""))).spec.fitness.items.search
-        == (100,)
-    )
+    assert load_experiment(
+        write(replaced("fitness: random_20\n", ""))
+    ).spec.fitness.items.search == (100,)
 
 
 def test_models_are_listed_with_the_base_first(write):

@@ -10,7 +10,7 @@ import transformers
 from evomerge.fitness.generation_watch import RowsEnded, StopTexts
 
 ZOO = Path(__file__).parents[2] / "experiments" / "quickstart" / "zoo" / "base"
-STORIES = Path("/work/shared/models/stories260K")
+STORIES = Path(__file__).parents[3] / "shared/models/stories260K"
 
 
 @pytest.fixture(params=[ZOO, STORIES, None], ids=["zoo", "stories", "words"])

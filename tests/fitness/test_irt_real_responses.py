@@ -8,7 +8,7 @@ import pytest
 from evomerge.fitness.irt.ability import fit_ability
 from evomerge.fitness.irt.fit import fit_2pl
 
-FOLDER = Path("/work/shared/data/responses")
+FOLDER = Path(__file__).parents[3] / "shared/data/responses"
 
 
 def responses(name, dataset=None):

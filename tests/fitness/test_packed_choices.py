@@ -20,7 +20,7 @@ from evomerge.fitness.resident_lm import ResidentLM
 
 ROOT = Path(__file__).parents[2]
 ZOO = ROOT / "experiments" / "quickstart" / "zoo"
-STORIES = Path("/work/shared/models/stories260K")
+STORIES = Path(__file__).parents[3] / "shared/models/stories260K"
 LONGEST = 64
 
 SIZES = {
