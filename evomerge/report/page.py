@@ -77,7 +77,9 @@ def _key_figures(summary: Summary) -> list[tuple[str, str, str]]:
     tiles = [(number_text.count(counts.complete), "candidates scored", ", ".join(remarks))]
     several = len(summary.labels) > 1
     if several and summary.result_kind == "final front":
-        remark = f"of {len(summary.front)} on the search front"
+        confirmed = (summary.facts.finalists or {}).get("validation", ())
+        candidates = {t.number for t in summary.facts.of_kind("candidate")}
+        remark = f"of {sum(n in candidates for n in confirmed)} finalists"
         tiles.append((str(len(summary.result)), "on the final front", remark))
     elif several:
         tiles.append((str(len(summary.front)), "on the search front", "by search items"))

@@ -49,8 +49,8 @@ def search_scatter(summary: Summary) -> Figure:
     traces = [
         _cloud(summary, dominated, scores, (0, 1)),
         _step_line(summary, front, scores),
-        _front_points(summary, front, scores, (0, 1)),
-        *_named(summary, _plain(summary), scores, dominated + front),
+        _front_points(summary, _front(summary), scores, (0, 1)),
+        *_named(summary, _plain(summary), scores, dominated + _front(summary)),
     ]
     return {"data": [t for t in traces if t["x"]], "layout": _scatter_layout(summary)}
 
@@ -83,7 +83,7 @@ def pair_matrix(summary: Summary) -> Figure:
     pairs = list(combinations(shown, 2))
     columns = 3 if len(pairs) > 1 else 1
     scores = {t.number: t.estimates for t in _scored(summary)}
-    front = [member.trial for member in summary.front]
+    front = _front(summary)
     dominated = thinned(_dominated(summary), _MATRIX_POINTS)
     rows = -(-len(pairs) // columns)
     figure: Figure = {"data": [], "layout": layout(90 + 270 * rows)}
@@ -162,8 +162,14 @@ def _plain(summary: Summary) -> list[Trial]:
     return [trial for trial in summary.baselines if trial.status == "complete"]
 
 
+def _front(summary: Summary) -> list[Trial]:
+    """The search front, and what of the final front the search's own scores had behind it."""
+    members = {m.trial.number: m.trial for m in (*summary.front, *summary.result)}
+    return list(members.values())
+
+
 def _dominated(summary: Summary) -> list[Trial]:
-    front = {member.trial.number for member in summary.front}
+    front = {trial.number for trial in _front(summary)}
     return [t for t in summary.facts.complete("candidate") if t.number not in front]
 
 
