@@ -131,7 +131,7 @@ def _session(
     evaluation: Evaluation,
     observer: Observer,
 ) -> None:
-    session = store.start_session(versions())
+    store.sessions.start(versions())
     try:
         budget = Budget(**store.meta("budget"))
         observer.announce(
@@ -150,15 +150,15 @@ def _session(
     except BaseException as error:
         reason = "interrupted" if isinstance(error, KeyboardInterrupt) else f"error: {error}"
         with suppress(EvomergeError, OSError):  # what went wrong first is what to report
-            _stopped(store, session, reason, run_dir)
+            _stopped(store, reason, run_dir)
         raise
-    store.end_session(session, reason)
+    store.sessions.end(reason)
     write_report(store, run_dir)
 
 
-def _stopped(store: StudyStore, session: int, reason: str, run_dir: Path) -> None:
+def _stopped(store: StudyStore, reason: str, run_dir: Path) -> None:
     store.set_meta("state", "interrupted")
-    store.end_session(session, reason)
+    store.sessions.end(reason)
     write_report(store, run_dir)
 
 
@@ -282,7 +282,7 @@ def _extend(store: StudyStore, add: int) -> None:
     items = sum(trial.item_evaluations for trial in trials)
     budget = Budget(**store.meta("budget"))
     others = replace(budget, candidates=None)
-    if exhausted(others, Spent(asked, store.seconds_worked() / 60, items)):
+    if exhausted(others, Spent(asked, store.sessions.seconds_worked() / 60, items)):
         budget = Budget(candidates=asked)
     total = (budget.candidates or asked) + add
     store.set_meta("budget", asdict(replace(budget, candidates=total)))

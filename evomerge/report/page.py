@@ -171,7 +171,7 @@ def _versions(summary: Summary) -> list[tuple[str, str]]:
     """Package versions, every one that any session used."""
     found: dict[str, list[str]] = {"evomerge at the start": [summary.facts.version]}
     for session in summary.facts.sessions:
-        for package, version in session["versions"].items():
+        for package, version in session.versions.items():
             versions = found.setdefault(package, [])
             if version not in versions:
                 versions.append(version)

@@ -228,15 +228,8 @@ def _paused(facts: StudyFacts, start: float, end: float) -> float:
     """Seconds between two moments in which no session was at work."""
     paused, last = 0.0, start
     for session in facts.sessions:
-        began = min(max(session["started"], start), end)
+        began = min(max(session.started, start), end)
         paused += max(0.0, began - last)
-        stopped = session["ended"] or _last_sign(facts, session["started"])
+        stopped = session.ended or session.seen
         last = max(last, min(max(stopped, start), end))
     return paused
-
-
-def _last_sign(facts: StudyFacts, started: float) -> float:
-    """The last trial's end before another session began, for one without an end."""
-    later = min((s["started"] for s in facts.sessions if s["started"] > started), default=1e18)
-    ends = [t.finished_at for t in facts.trials if t.finished_at is not None]
-    return max((end for end in ends if started <= end < later), default=started)

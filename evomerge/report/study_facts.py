@@ -8,6 +8,7 @@ from evomerge.core.errors import StoreError
 from evomerge.core.objectives import Objective
 from evomerge.core.outcomes import GeneValue
 from evomerge.core.responses import Responses
+from evomerge.store.session_log import Session
 from evomerge.store.study_store import StudyStore
 from evomerge.store.trials import Trial
 
@@ -59,7 +60,7 @@ class StudyFacts:
     """Trial numbers scored on validation and on test items; None before the search ended."""
 
     trials: tuple[Trial, ...]
-    sessions: tuple[Mapping[str, Any], ...]
+    sessions: tuple[Session, ...]
     item_evaluations: int
     seconds: float
 
@@ -100,9 +101,9 @@ def read_facts(store: StudyStore) -> StudyFacts:
         budget=store.meta("budget") or {},
         finalists={s: tuple(n) for s, n in finalists.items()} if finalists else None,
         trials=tuple(store.trials()),
-        sessions=tuple(store.sessions()),
+        sessions=tuple(store.sessions.all()),
         item_evaluations=store.count_responses(store.meta("asks")),
-        seconds=store.seconds_worked(),
+        seconds=store.sessions.seconds_worked(),
     )
 
 

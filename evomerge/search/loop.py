@@ -76,7 +76,7 @@ class Search:
         self._due: dict[int, int] = {}  # what first rungs not yet put will cost
         self._search_items = sum(t.item_evaluations for t in self._trials.values())
         self._free_in_a_row = _free_at_the_end(list(self._trials.values()))
-        self._minutes_before = parts.store.seconds_worked() / 60
+        self._minutes_before = parts.store.sessions.seconds_worked() / 60
         self._started = parts.clock()
         self._phase: tuple[Phase, int, int | None] = ("search", 0, None)
 

@@ -61,7 +61,8 @@ def _diverged(
         ),
         f"{len(recorded)} candidates were recorded, {len(proposed)} are proposed now",
     )
-    versions = store.sessions()[0]["versions"] if store.sessions() else {}
+    sessions = store.sessions.all()
+    versions = dict(sessions[0].versions) if sessions else {}
     return (
         f"{store.path}: the optimizer no longer proposes what is recorded ({first}). The study "
         f"was begun with {versions}; resume with those versions, or begin a new run with "

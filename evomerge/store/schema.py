@@ -1,6 +1,6 @@
 """Tables of a study's database, as plain SQL."""
 
-FORMAT = 1
+FORMAT = 2
 """Changes when a database of this version can no longer be read by the last one's code."""
 
 TABLES = """
@@ -47,7 +47,29 @@ CREATE TABLE sessions (                 -- each time a process worked on the stu
     started  REAL NOT NULL,
     seen     REAL NOT NULL,             -- last sign of life
     ended    REAL,
+    seconds  REAL NOT NULL DEFAULT 0,   -- worked, by a clock that nobody sets
     reason   TEXT,                      -- how it ended; NULL after a kill
     versions TEXT NOT NULL              -- JSON {package: version}
+);
+
+CREATE TABLE workers (                  -- as they stood when last looked at
+    session  INTEGER NOT NULL,
+    name     TEXT NOT NULL,
+    node     TEXT NOT NULL,
+    condition TEXT NOT NULL,            -- starting, idle, busy, lost
+    trial    INTEGER,                   -- that it is busy with
+    jobs     INTEGER NOT NULL,
+    restarts INTEGER NOT NULL,
+    busy     REAL NOT NULL,             -- seconds
+    ready    REAL NOT NULL,             -- seconds
+    PRIMARY KEY (session, name)
+) WITHOUT ROWID;
+
+CREATE TABLE incidents (                -- what befell workers
+    session  INTEGER NOT NULL,
+    at       REAL NOT NULL,
+    worker   TEXT NOT NULL,
+    trial    INTEGER,
+    what     TEXT NOT NULL
 );
 """

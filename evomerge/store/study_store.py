@@ -2,7 +2,6 @@
 
 import json
 import sqlite3
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from evomerge.core.outcomes import Failed
 from evomerge.core.recipe import Recipe
 from evomerge.core.responses import ItemResponses, Responses
 from evomerge.store.schema import FORMAT, TABLES
+from evomerge.store.session_log import SessionLog
 from evomerge.store.trials import Trial
 
 FILE_NAME = "study.db"
@@ -57,6 +57,8 @@ class StudyStore:
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._db = connection
         self.path = path
+        self.sessions = SessionLog(self._transaction, self._all)
+        """Who worked on the study, and how its workers fared."""
 
     @classmethod
     def create(cls, run_dir: Path, meta: Mapping[str, Any]) -> Self:
@@ -187,7 +189,7 @@ class StudyStore:
                 raise StoreError(f"{self.path}: trial {trial.number} is not open.")
             if answers is not None:
                 _add_answers(db, answers)
-            _note_life(db)
+            self.sessions.note_life(db)
             if trial.kind == "candidate":
                 _add_event(db, Event("tell", 1, (trial.number,)))
 
@@ -234,7 +236,7 @@ class StudyStore:
                     "WHERE number = ? AND status = 'open'",
                     (trial.item_evaluations, _json(dict(trial.timings)), trial.number),
                 )
-            _note_life(db)
+            self.sessions.note_life(db)
 
     def responses(self, recipe: str, settings: str, versions: Mapping[str, str]) -> Responses:
         """All known responses of a recipe to these task versions under these settings."""
@@ -255,40 +257,6 @@ class StudyStore:
         """Item evaluations behind all answers, given how often a task's items are asked."""
         rows = self._all("SELECT task, sum(json_array_length(items)) FROM responses GROUP BY 1")
         return sum(int(count) * (asks or {}).get(task, 1) for task, count in rows)
-
-    # ---- sessions
-
-    def start_session(self, versions: Mapping[str, str]) -> int:
-        """Note that a process begins to work on the study; gives the session's id."""
-        now = time.time()
-        with self._transaction() as db:
-            cursor = db.execute(
-                "INSERT INTO sessions (started, seen, versions) VALUES (?, ?, ?)",
-                (now, now, _json(versions)),
-            )
-            return int(cursor.lastrowid or 0)
-
-    def end_session(self, session: int, reason: str) -> None:
-        """Note how a session ended."""
-        now = time.time()
-        with self._transaction() as db:
-            db.execute(
-                "UPDATE sessions SET seen = ?, ended = ?, reason = ? WHERE id = ?",
-                (now, now, reason, session),
-            )
-
-    def seconds_worked(self) -> float:
-        """Time of all sessions; one that was killed counts up to its last sign of life."""
-        rows = self._all("SELECT started, coalesce(ended, seen) FROM sessions")
-        return float(sum(max(0.0, end - start) for start, end in rows))
-
-    def sessions(self) -> list[dict[str, Any]]:
-        """Every session: started, ended (or None), reason, versions."""
-        rows = self._all("SELECT started, ended, reason, versions FROM sessions ORDER BY id")
-        return [
-            {"started": s, "ended": e, "reason": r, "versions": json.loads(v)}
-            for s, e, r, v in rows
-        ]
 
     # ---- plumbing
 
@@ -356,14 +324,6 @@ def _add_answers(db: sqlite3.Connection, answers: Answers) -> None:
             )
             for task, r in answers.responses.items()
         ],
-    )
-
-
-def _note_life(db: sqlite3.Connection) -> None:
-    db.execute(
-        "UPDATE sessions SET seen = ? WHERE ended IS NULL "
-        "AND id = (SELECT max(id) FROM sessions)",
-        (time.time(),),
     )
 
 

@@ -27,6 +27,11 @@ CANDIDATES = 22
 DEADLINE = 240
 
 
+def heed_interrupts() -> None:
+    """A CI system may start its jobs with SIGINT ignored, which children inherit."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def command(*arguments: str, cwd: Path) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-m", "evomerge", *arguments],
@@ -35,6 +40,7 @@ def command(*arguments: str, cwd: Path) -> subprocess.Popen:
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=heed_interrupts,
     )
 
 

@@ -154,14 +154,12 @@ class Builder:
     def write(self, run_dir: Path) -> Path:
         run_dir.mkdir(parents=True, exist_ok=True)
         store = StudyStore.create(run_dir, self.meta())
-        session = store.start_session(
-            {"python": "3.11.9", "evomerge": "0.1.0", "torch": "2.13"}
-        )
+        store.sessions.start({"python": "3.11.9", "evomerge": "0.1.0", "torch": "2.13"})
         skills = self._write_trials(store)
         if self.plan.finals:
             self._write_finals(store, skills)
         store.set_meta("state", self.plan.state)
-        store.end_session(session, "all candidates are done")
+        store.sessions.end("all candidates are done")
         store.close()
         return run_dir
 

@@ -7,6 +7,7 @@ from evomerge.core.errors import StoreError
 from evomerge.core.pareto import hypervolume, reference_point
 from evomerge.report.search_phase import balanced
 from evomerge.report.summary import summarize
+from evomerge.store.session_log import Session
 from evomerge.store.study_store import StudyStore
 
 
@@ -197,19 +198,12 @@ def test_time_between_sessions_does_not_slow_the_rate(build):
     ]
     ends = max(t.finished_at for t in facts.trials if t.number <= 8)
     sessions = (
-        {"started": start, "ended": ends, "reason": "", "versions": {}},
-        {"started": ends + 3600, "ended": late[-1].finished_at, "reason": "", "versions": {}},
+        Session(1, start, ends, None, ends - start, None, {}),  # killed
+        Session(2, ends + 3600, ends + 3600, late[-1].finished_at, 1.0, "done", {}),
     )
     together = replace(
         facts,
-        sessions=(
-            {
-                "started": start,
-                "ended": facts.trials[-1].finished_at,
-                "reason": "",
-                "versions": {},
-            },
-        ),
+        sessions=(Session(1, start, start, facts.trials[-1].finished_at, 1.0, "done", {}),),
     )
     paused = replace(facts, trials=tuple(late), sessions=sessions)
     assert count(paused).candidates_per_minute == pytest.approx(

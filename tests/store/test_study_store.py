@@ -203,12 +203,12 @@ def test_an_unknown_trial_number_names_the_known_ones(store):
 
 
 def test_time_worked_adds_up_over_sessions(store):
-    first = store.start_session({"python": "3"})
-    store.end_session(first, "done")
-    second = store.start_session({"python": "3"})
-    store.end_session(second, "interrupted")
-    assert 0 <= store.seconds_worked() < 5
-    assert [s["reason"] for s in store.sessions()] == ["done", "interrupted"]
+    store.sessions.start({"python": "3"})
+    store.sessions.end("done")
+    store.sessions.start({"python": "3"})
+    store.sessions.end("interrupted")
+    assert 0 <= store.sessions.seconds_worked() < 5
+    assert [s.reason for s in store.sessions.all()] == ["done", "interrupted"]
 
 
 def test_a_second_process_is_refused_while_the_first_works(tmp_path):

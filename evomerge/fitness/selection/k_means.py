@@ -21,9 +21,9 @@ def k_means(
     centres = _first_centres(points, clusters, rng)
     nearest = _nearest(points, centres)
     for _ in range(_ITERATIONS):
-        sums = np.zeros_like(centres)
-        np.add.at(sums, nearest, points)
-        sizes = np.bincount(nearest, minlength=len(centres))
+        count = len(centres)
+        sums = np.stack([np.bincount(nearest, column, count) for column in points.T], axis=1)
+        sizes = np.bincount(nearest, minlength=count)
         centres = np.where(sizes[:, None] > 0, sums / np.maximum(sizes, 1)[:, None], centres)
         again = _nearest(points, centres)
         if np.array_equal(again, nearest):
