@@ -33,6 +33,7 @@ from evomerge.search.loop import Parts, Search
 from evomerge.search.observer import Observer
 from evomerge.search.scoring import Scoring
 from evomerge.store.study_store import StudyStore
+from evomerge.workers.contract import Evaluation
 from evomerge.workers.inline import InlineWorkers
 
 LANDSCAPE = Path(__file__).parent.parent / "experiments/landscapes/quickstart.npz"
@@ -143,7 +144,7 @@ def run(
                     options.optimizer, {}, space.genes, 1, derived_seed(seed, "optimizer"), []
                 ),
                 scoring=_scoring(landscape, spec, (goal,)),
-                workers=InlineWorkers(lambda: landscape),
+                workers=InlineWorkers(lambda _: Evaluation(landscape)),
                 store=store,
                 observer=Observer(),
             )

@@ -18,7 +18,7 @@ from evomerge.search.scoring import Calibration, Fitness, Scoring
 from evomerge.spaces.parameter import ParameterSpace, ParameterSpaceSpec
 from evomerge.spaces.space import OperatorSignature, SourceModels
 from evomerge.store.study_store import StudyStore
-from evomerge.workers.contract import Answered, Evaluate, Job, JobResult, Workers
+from evomerge.workers.contract import Answered, Evaluate, Evaluation, Job, JobResult, Workers
 from evomerge.workers.inline import InlineWorkers
 
 SIGNATURES = {
@@ -145,7 +145,9 @@ class LandscapeStudy:
     fitness: Fitness | None = None
     calibration: Calibration | None = None
     confidence: float = 0.9
-    workers: Callable[[Evaluate], Workers] = lambda evaluate: InlineWorkers(lambda: evaluate)
+    workers: Callable[[Evaluate], Workers] = lambda evaluate: InlineWorkers(
+        lambda _: Evaluation(evaluate)
+    )
 
     def search(self, budget: Budget) -> Search:
         space = parameter_space(**self.space)

@@ -28,7 +28,7 @@ def experiment(**changes: Any) -> dict[str, Any]:
         ],
         "optimizer": {"name": "nsga2", "population": 6},
         "budget": {"candidates": 8},
-        "evaluation": {"dtype": "float32", "batch_size": 64, "threads": 1},
+        "evaluation": {"dtype": "float32", "batch_size": 64},
     } | changes
 
 

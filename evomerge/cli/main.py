@@ -15,6 +15,8 @@ _COMMANDS = {
     "run": "Run an experiment to the end of its budget.",
     "resume": "Continue or extend a run.",
     "status": "Show how far a run is.",
+    "watch": "Follow a run on the terminal.",
+    "serve": "Show a run on a web page of this machine that keeps up to date.",
     "report": "Rebuild a run's report.",
     "validate": "Check an experiment without running it.",
     "calibrate": "Have models answer whole banks, so that a few items tell the rest.",

@@ -21,9 +21,20 @@ from evomerge.store.study_store import StudyStore
     metavar="NAME=MODEL",
     help="Where a source model is now, if it has moved; may be repeated.",
 )
+@click.option(
+    "-o",
+    "overrides",
+    multiple=True,
+    metavar="workers.KEY=VALUE",
+    help="Go on with other workers, e.g. -o workers.count=4; may be repeated.",
+)
 @click.pass_obj
 def command(
-    obj: dict[str, bool], run_dir: Path, add: int | None, models: tuple[str, ...]
+    obj: dict[str, bool],
+    run_dir: Path,
+    add: int | None,
+    models: tuple[str, ...],
+    overrides: tuple[str, ...],
 ) -> None:
     """Continue the search in RUN_DIR from wherever it stands."""
     places = named_pairs(models, "--model")
@@ -32,7 +43,8 @@ def command(
     with watching() as observer, stoppable(observer):
         from evomerge.experiment.session import ResumeOptions, resume
 
-        study = resume(run_dir, ResumeOptions(add or 0, places, obj["offline"], observer))
+        options = ResumeOptions(add or 0, places, overrides, obj["offline"], observer)
+        study = resume(run_dir, options)
     from evomerge.cli.outcome import show_outcome
 
     if finished and not add:

@@ -4,7 +4,8 @@ EvomergeError
 ├── ConfigError          a file, key or flag of the user's is wrong      exit 2
 ├── CheckpointError      a source model cannot be read or does not fit   exit 4
 ├── StoreError           a run directory is locked, foreign or broken    exit 5
-└── TrialError           one candidate failed; never ends a search       exit 6
+├── TrialError           one candidate failed; never ends a search       exit 6
+└── WorkersError         no worker is left, or the cluster has gone      exit 7
 """
 
 
@@ -44,3 +45,9 @@ class TrialError(EvomergeError):
     """One candidate could not be merged or scored; becomes a failed trial with this reason."""
 
     exit_code = 6
+
+
+class WorkersError(EvomergeError):
+    """No worker can be had any more: the cluster has gone, or none of them can start."""
+
+    exit_code = 7

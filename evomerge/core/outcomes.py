@@ -19,8 +19,11 @@ class Candidate:
     genome: Genome
 
     generation: int = 0
-    """Candidates of one generation are proposed from the same outcomes: all those of the
-    generations before it, which are told by then."""
+    """Candidates of one generation are proposed together, from the same outcomes."""
+
+    known: int = 0
+    """It was proposed when the outcomes of all candidates with smaller ids than this had been
+    told; others made no difference."""
 
 
 @dataclass(frozen=True)

@@ -32,11 +32,8 @@ def run(
     Raises:
         evomerge.core.errors.EvomergeError: What is wrong and what to do about it.
     """
-    assignments = tuple(
-        f"{key}={_as_text(key, value)}" for key, value in (overrides or {}).items()
-    )
     place = Path(out) if out is not None else None
-    return start(Path(experiment), RunOptions(place, assignments, offline))
+    return start(Path(experiment), RunOptions(place, _assignments(overrides), offline))
 
 
 def resume(
@@ -44,6 +41,7 @@ def resume(
     *,
     add: int = 0,
     models: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
     offline: bool = False,
 ) -> Study:
     """Continue a study that was interrupted, or extend one.
@@ -52,12 +50,19 @@ def resume(
         run_dir: The run directory.
         add: Further candidates, beyond the budget so far.
         models: New places of source models by name, where they have moved.
+        overrides: Other workers than the run was begun with, e.g. ``{"workers.count": 4}``.
         offline: Ask no hub for anything.
 
     Raises:
         evomerge.core.errors.EvomergeError: What is wrong and what to do about it.
     """
-    return resume_session(Path(run_dir), ResumeOptions(add, models or {}, offline))
+    return resume_session(
+        Path(run_dir), ResumeOptions(add, models or {}, _assignments(overrides), offline)
+    )
+
+
+def _assignments(overrides: Mapping[str, Any] | None) -> tuple[str, ...]:
+    return tuple(f"{key}={_as_text(key, value)}" for key, value in (overrides or {}).items())
 
 
 def _as_text(key: str, value: Any) -> str:  # noqa: ANN401 - any plain value

@@ -3,7 +3,7 @@
 import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ from evomerge.experiment.neighbourhood import (
 )
 from evomerge.experiment.objectives import recipe_value, wanted_metrics
 from evomerge.experiment.prepare import Prepared
-from evomerge.experiment.spec import EvaluationSpec
+from evomerge.experiment.spec import ExperimentSpec
 from evomerge.fitness.estimate import MeanEstimator
 from evomerge.fitness.harness import HarnessTask, ItemScorer, ScoringSettings
 from evomerge.fitness.item_bank import SPLITS
@@ -34,33 +34,22 @@ from evomerge.optimizers.registry import make_optimizer
 from evomerge.search.evaluate import evaluator
 from evomerge.search.scoring import Scoring
 from evomerge.spaces.genes import ChoiceGene, Gene
-from evomerge.workers.contract import Evaluate
+from evomerge.workers.contract import Evaluation
 
 _DTYPES = {"F64": "float32", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _RECORDED = ("torch", "transformers", "lm_eval", "numpy", "pymoo", "cma", "moocore")
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """A resident model with everything to merge into it and to question it."""
-
-    evaluate: Evaluate
-    settings: Mapping[str, Any]
-    """What besides weights and items can change an answer."""
 
 
 def make_evaluation(prepared: Prepared) -> Evaluation:
     """Load the resident model and build the scorer; takes seconds.
 
     Raises:
-        CheckpointError: A source model holds NaN or infinities.
         ConfigError: The evaluation settings do not fit the model or this machine.
     """
-    check_sources_finite(prepared)
     spec = prepared.spec.evaluation
-    device = _device(spec)
-    if spec.threads is not None:
-        torch.set_num_threads(spec.threads)
+    device = _device(prepared.spec)
+    # The same for every kind and number of workers: sums depend on how threads share them.
+    torch.set_num_threads(max(1, int(prepared.spec.workers.cpus)))
     engine = MergeEngine(prepared.sources)
     reference = prepared.models.sources[0].name
     recipe = prepared.models.recipe([Rule("passthrough", {reference: {}})])
@@ -232,7 +221,7 @@ def versions() -> dict[str, str]:
 def _dtype(prepared: Prepared) -> torch.dtype:
     asked = prepared.spec.evaluation.dtype
     if asked == "auto":
-        on_cpu = torch.device(prepared.spec.evaluation.device).type == "cpu"
+        on_cpu = torch.device(prepared.spec.device).type == "cpu"
         reference = prepared.sources[prepared.models.sources[0].name]
         stored = [info.dtype for info in reference.tensors.values()]
         asked_name = _DTYPES.get(max(dict.fromkeys(stored), key=stored.count), "float32")
@@ -244,7 +233,7 @@ def _dtype(prepared: Prepared) -> torch.dtype:
     return dtype
 
 
-def _device(spec: EvaluationSpec) -> torch.device:
+def _device(spec: ExperimentSpec) -> torch.device:
     try:
         device = torch.device(spec.device)
         torch.empty(1, device=device)

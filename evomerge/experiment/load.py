@@ -78,6 +78,33 @@ def load_remains(path: Path, overrides: Sequence[str] = ()) -> Experiment | None
     return Experiment(spec, path, draft.files, tuple(overrides)) if spec else None
 
 
+def with_other_workers(
+    spec: ExperimentSpec, place: Path, overrides: Sequence[str]
+) -> ExperimentSpec:
+    """A specification with overrides of its ``workers`` section, the only ones it allows.
+
+    Args:
+        spec: As recorded.
+        place: The file that messages name.
+        overrides: ``workers.KEY=value`` assignments.
+
+    Raises:
+        ConfigError: Another section is named, or a key or value is wrong.
+    """
+    others = [text for text in overrides if parse_override(text).path[0] != "workers"]
+    if others:
+        raise ConfigError(
+            [
+                f"-o {text}: a run that is resumed can only be given other workers "
+                "(-o workers.count=4 …); for anything else begin a new run."
+                for text in others
+            ]
+        )
+    draft = _Draft(YamlFile(str(place), spec.model_dump(mode="json")), place.parent)
+    draft.apply(overrides)
+    return draft.checked()
+
+
 class _Draft:
     """An experiment on its way from text to specification, with the problems found so far."""
 

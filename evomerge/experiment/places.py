@@ -78,17 +78,19 @@ def with_places(
     return spec.model_copy(update={"models": sources, "tasks": tasks})
 
 
-def relative_places(spec: ExperimentSpec, run_dir: Path) -> dict[str, str]:
-    """Path from the run directory to each local place, so that both can move together."""
+def local_places(spec: ExperimentSpec) -> tuple[str, ...]:
+    """Every folder and file of this machine that a located specification names."""
     places = [*spec.models.all.values(), *spec.tasks.include, *question_files(spec.tasks)]
     places += [spec.tasks.code] if spec.tasks.code is not None else []
     given = spec.fitness.calibration
     places += [given] if isinstance(given, str) else []
-    return {
-        place: os.path.relpath(place, run_dir.resolve())
-        for place in places
-        if Path(place).is_absolute()
-    }
+    return tuple(dict.fromkeys(place for place in places if Path(place).is_absolute()))
+
+
+def relative_places(spec: ExperimentSpec, run_dir: Path) -> dict[str, str]:
+    """Path from the run directory to each local place, so that both can move together."""
+    home = run_dir.resolve()
+    return {place: os.path.relpath(place, home) for place in local_places(spec)}
 
 
 def moved(spec: ExperimentSpec, run_dir: Path, relative: Mapping[str, str]) -> ExperimentSpec:
@@ -97,6 +99,16 @@ def moved(spec: ExperimentSpec, run_dir: Path, relative: Mapping[str, str]) -> E
     def place(recorded: str) -> str:
         beside = run_dir.resolve() / relative.get(recorded, recorded)
         return str(beside.resolve()) if recorded in relative and beside.exists() else recorded
+
+    found = {recorded: place(recorded) for recorded in local_places(spec)}
+    return with_found(spec, found)
+
+
+def with_found(spec: ExperimentSpec, found: Mapping[str, str]) -> ExperimentSpec:
+    """The specification with local places found elsewhere, by where they were."""
+
+    def place(recorded: str) -> str:
+        return found.get(recorded, recorded)
 
     models = {name: place(recorded) for name, recorded in spec.models.all.items()}
     include = [place(folder) for folder in spec.tasks.include]

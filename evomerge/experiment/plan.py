@@ -1,5 +1,7 @@
 """What an experiment is about to do, in a few sentences."""
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from evomerge.experiment.fitness import is_calibrated
@@ -8,8 +10,13 @@ from evomerge.experiment.prepare import Prepared
 from evomerge.search.budget import Budget
 
 
-def plan(prepared: Prepared, budget: Budget, run_dir: Path | None = None) -> tuple[str, ...]:
-    """Models, space, items and budget, one line each."""
+def plan(
+    prepared: Prepared,
+    budget: Budget,
+    workers: Sequence[str] = (),
+    run_dir: Path | None = None,
+) -> tuple[str, ...]:
+    """Models, space, items, budget and workers, one line each."""
     spec = prepared.spec
     reference = prepared.sources[prepared.models.sources[0].name]
     millions = sum(info.entries for info in reference.tensors.values()) / 1e6
@@ -23,10 +30,33 @@ def plan(prepared: Prepared, budget: Budget, run_dir: Path | None = None) -> tup
         f"budget: {_budget(budget)}; {len(prepared.space.baselines())} sources and baselines "
         "are scored first",
     ]
-    lines += [f"note: {note}" for note in prepared.notes]
+    lines += [f"workers: {workers[0]}", *workers[1:]] if workers else []
+    lines += [f"note: {note}" for note in [*prepared.notes, *_waits(prepared)]]
     if run_dir is not None:
         lines.append(f"run directory: {run_dir}")
     return tuple(lines)
+
+
+def _waits(prepared: Prepared) -> list[str]:
+    """Cores or workers that would have nothing to do, and how they would."""
+    spec = prepared.spec
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    found = []
+    free = int((cores or 1) // spec.workers.cpus)
+    if not spec.workers.on_ray and spec.device == "cpu" and free > 1:
+        found.append(
+            f"this machine has {cores} cores, of which one worker uses {spec.workers.cpus:g}; "
+            f"'workers.count: {free}' uses all of them, with the same results."
+        )
+    population = int(spec.optimizer.options.get("population") or 0)
+    ahead = int(spec.optimizer.options.get("ahead") or 0)
+    if spec.optimizer.name == "nsga2" and spec.workers.count > max(1, ahead):
+        found.append(
+            f"at the end of each generation of {population or 24} up to {spec.workers.count} "
+            f"workers wait for its last candidate; 'optimizer.ahead: {spec.workers.count}' "
+            "keeps them busy."
+        )
+    return found
 
 
 def _items(prepared: Prepared) -> str:

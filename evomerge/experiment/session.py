@@ -10,17 +10,16 @@ from evomerge.core.atomic_write import write_text
 from evomerge.core.errors import ConfigError, EvomergeError, StoreError
 from evomerge.core.outcomes import Genome
 from evomerge.experiment.build import (
-    Evaluation,
     calibration_digest,
     first_genomes,
     gene_facts,
-    make_evaluation,
     make_scoring,
     make_study_optimizer,
     study_meta,
     versions,
 )
-from evomerge.experiment.load import Experiment
+from evomerge.experiment.crew import make_workers
+from evomerge.experiment.load import Experiment, with_other_workers
 from evomerge.experiment.places import moved, relative_places, with_places
 from evomerge.experiment.plan import plan
 from evomerge.experiment.prepare import Prepared, prepare, prepare_file
@@ -35,7 +34,7 @@ from evomerge.search.observer import Announcement, Observer
 from evomerge.search.standings import Standings
 from evomerge.store.run_lock import RunLock
 from evomerge.store.study_store import FILE_NAME, StudyStore
-from evomerge.workers.inline import InlineWorkers
+from evomerge.workers.contract import Workers
 
 COPY, RESOLVED = "experiment.yaml", "resolved.yaml"
 
@@ -71,14 +70,15 @@ def start(path: Path, options: RunOptions) -> Study:
     experiment, prepared = prepare_file(path, options.overrides, offline=options.offline)
     run_dir = options.out or _free_run_dir(experiment.spec.name)
     initial = first_genomes(prepared) + _front_genomes(options.warm_start, prepared)
-    evaluation = make_evaluation(prepared)
-    _make_run_dir(run_dir)
-    with RunLock(run_dir):
-        meta = study_meta(prepared, evaluation.settings, initial)
-        meta["relative_places"] = relative_places(prepared.spec, run_dir)
-        _write_experiment(run_dir, experiment, prepared.spec)
-        with StudyStore.create(run_dir, meta) as store:
-            _session(run_dir, store, prepared, evaluation, options.observer)
+    with make_workers(prepared, offline=options.offline) as workers:
+        settings = workers.settings
+        _make_run_dir(run_dir)
+        with RunLock(run_dir):
+            meta = study_meta(prepared, settings, initial)
+            meta["relative_places"] = relative_places(prepared.spec, run_dir)
+            _write_experiment(run_dir, experiment, prepared.spec)
+            with StudyStore.create(run_dir, meta) as store:
+                _session(store, prepared, workers, options.observer)
     return Study(run_dir)
 
 
@@ -91,6 +91,9 @@ class ResumeOptions:
 
     models: Mapping[str, str] = field(default_factory=dict)
     """New places of source models by name, where they have moved."""
+
+    overrides: tuple[str, ...] = ()
+    """``workers.KEY=value`` assignments: other workers than the run was begun with."""
 
     offline: bool = False
     observer: Observer = field(default_factory=Observer)
@@ -108,45 +111,44 @@ def resume(run_dir: Path, options: ResumeOptions) -> Study:
         pass  # a clear message before a lock file appears in a folder that is not a run
     with RunLock(run_dir), StudyStore.open(run_dir) as store:
         spec = _recorded_spec(run_dir, store, options.models)
+        spec = with_other_workers(spec, run_dir / RESOLVED, options.overrides)
         file = YamlFile(str(run_dir / RESOLVED), {})
         prepared = prepare(
             Experiment(spec, run_dir / RESOLVED, {"": file}), offline=options.offline
         )
         _check_unchanged(run_dir, store, prepared)
-        evaluation = make_evaluation(prepared)
-        _check_settings(run_dir, store, evaluation.settings)
-        if options.models:
-            store.set_meta("experiment", prepared.spec.model_dump(mode="json"))
-            store.set_meta("relative_places", relative_places(prepared.spec, run_dir))
-        if options.add:
-            _extend(store, options.add)
-        _session(run_dir, store, prepared, evaluation, options.observer)
+        with make_workers(prepared, offline=options.offline) as workers:
+            _check_settings(run_dir, store, workers.settings)
+            if options.models or options.overrides:
+                store.set_meta("experiment", prepared.spec.model_dump(mode="json"))
+                store.set_meta("relative_places", relative_places(prepared.spec, run_dir))
+            if options.add:
+                _extend(store, options.add)
+            _session(store, prepared, workers, options.observer)
     return Study(run_dir)
 
 
 def _session(
-    run_dir: Path,
-    store: StudyStore,
-    prepared: Prepared,
-    evaluation: Evaluation,
-    observer: Observer,
+    store: StudyStore, prepared: Prepared, workers: Workers, observer: Observer
 ) -> None:
+    run_dir = store.path.parent
     store.sessions.start(versions())
     try:
         budget = Budget(**store.meta("budget"))
         observer.announce(
-            Announcement(run_dir, prepared.objectives, plan(prepared, budget, run_dir))
-        )
-        with InlineWorkers(lambda: evaluation.evaluate) as workers:
-            parts = Parts(
-                space=prepared.space,
-                optimizer=make_study_optimizer(prepared, store.meta("initial")),
-                scoring=make_scoring(prepared, evaluation.settings),
-                workers=workers,
-                store=store,
-                observer=observer,
+            Announcement(
+                run_dir, prepared.objectives, plan(prepared, budget, workers.plan, run_dir)
             )
-            reason = Search(parts, budget).run()
+        )
+        parts = Parts(
+            space=prepared.space,
+            optimizer=make_study_optimizer(prepared, store.meta("initial")),
+            scoring=make_scoring(prepared, workers.settings),
+            workers=workers,
+            store=store,
+            observer=observer,
+        )
+        reason = Search(parts, budget).run()
     except BaseException as error:
         reason = "interrupted" if isinstance(error, KeyboardInterrupt) else f"error: {error}"
         with suppress(EvomergeError, OSError):  # what went wrong first is what to report

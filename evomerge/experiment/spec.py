@@ -17,7 +17,9 @@ from pydantic import (
 
 from evomerge.experiment.custom_spec import CustomItemsSpec, ScoreSpec
 from evomerge.experiment.fitness_spec import FitnessSpec
+from evomerge.experiment.loggers_spec import LoggersSpec
 from evomerge.experiment.objective_spec import ObjectiveSpec
+from evomerge.experiment.workers_spec import WorkersSpec
 from evomerge.spaces.parameter import ParameterSpaceSpec
 
 BASE = "base"
@@ -206,13 +208,6 @@ class BudgetSpec(Closed):
         return self
 
 
-class WorkersSpec(Closed):
-    """Where candidates are merged and scored."""
-
-    kind: Literal["inline"] = "inline"
-    count: Literal[1] = 1
-
-
 class EvaluationSpec(Closed):
     """How models are run; part of what identifies a response, fixed for a study."""
 
@@ -220,7 +215,10 @@ class EvaluationSpec(Closed):
     """``auto`` is the dtype in which the base (or first expert) is stored; on a CPU, float32
     in place of float16."""
 
-    device: str = "cpu"
+    device: str = "auto"
+    """A torch device; ``auto`` is cuda where workers have GPUs (``workers.gpus``), else the
+    CPU."""
+
     batch_size: int = Field(default=32, ge=1)
     max_length: int | None = Field(default=None, ge=8)
     """Longest input in tokens; None takes the model's own limit."""
@@ -230,8 +228,6 @@ class EvaluationSpec(Closed):
     own accord, and ``device`` is where candidates are merged."""
 
     apply_chat_template: bool = False
-    threads: int | None = Field(default=None, ge=1)
-    """Torch threads; None takes every core that the process may use."""
 
 
 class ExperimentSpec(Closed):
@@ -250,3 +246,22 @@ class ExperimentSpec(Closed):
     budget: BudgetSpec
     workers: WorkersSpec = WorkersSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
+    loggers: LoggersSpec = ()
+    """Tools that follow the search."""
+
+    @property
+    def device(self) -> str:
+        """The torch device that models run on."""
+        if self.evaluation.device != "auto":
+            return self.evaluation.device
+        return "cuda" if self.workers.gpus > 0 else "cpu"
+
+    @model_validator(mode="after")
+    def _workers_have_the_device(self) -> Self:
+        hidden = self.workers.on_ray and self.workers.gpus == 0
+        if hidden and self.evaluation.device.startswith("cuda"):
+            raise ValueError(
+                f"evaluation.device is {self.evaluation.device}, but workers have no GPU; say "
+                "how many each gets with workers.gpus, e.g. 1 or 0.5"
+            )
+        return self

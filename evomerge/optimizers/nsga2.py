@@ -54,8 +54,9 @@ class Nsga2(Generational):
         options: Nsga2Options,
         initial: Sequence[Genome] = (),
     ) -> None:
-        super().__init__(genes, objectives)
+        super().__init__(genes, objectives, options.ahead)
         self._options = options
+        self._beyond = options.ahead
         self._rng = stream(seed, "optimizer", "nsga2")
         self._is_choice = np.array([isinstance(g, ChoiceGene) for g in genes], dtype=bool)
         self._step = np.array(
@@ -82,7 +83,8 @@ class Nsga2(Generational):
 
     @override
     def _propose(self) -> Units:
-        size = self._options.population
+        size = self._options.population + self._beyond
+        self._beyond = 0
         rows = self._unseen(self._initial)
         self._initial = self._initial[:0]
         vacant = max(0, size - len(self._population) - len(rows))

@@ -18,9 +18,9 @@ class OpenCandidates:
         self._issued = 0
         self._open: set[int] = set()
 
-    def issue(self, genome: Genome, generation: int = 0) -> Candidate:
+    def issue(self, genome: Genome, generation: int = 0, known: int = 0) -> Candidate:
         """A candidate with the next id, open until its outcome is settled."""
-        candidate = Candidate(self._issued, genome, generation)
+        candidate = Candidate(self._issued, genome, generation, known)
         self._open.add(candidate.id)
         self._issued += 1
         return candidate

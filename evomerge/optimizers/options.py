@@ -36,6 +36,13 @@ class Nsga2Options:
     mutation_eta: float = Field(
         10.0, ge=1, le=100, description="The higher, the smaller the steps of number genes."
     )
+    ahead: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="Candidates proposed before the generation in front of them is known, so "
+        "that this many workers need not wait for its last ones.",
+    )
 
 
 @dataclass(frozen=True, config=_CLOSED)

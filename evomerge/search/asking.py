@@ -1,14 +1,23 @@
 """Asking: has items answered by trials' recipes, and never asks what is known."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from evomerge.core.outcomes import Failed
 from evomerge.core.responses import ItemResponses, Items, Responses
+from evomerge.core.worker_state import Incident, WorkerState
 from evomerge.search.scoring import Scoring
+from evomerge.search.turns import Turns
 from evomerge.store.study_store import Answers, StudyStore
 from evomerge.store.trials import Trial
 from evomerge.workers.contract import Answered, Job, JobResult, Workers
+
+_LOOK_SECONDS = 1.0
+"""Between looks at the workers."""
+
+_ROWS_A_SECOND = 500.0
+"""States of workers written in each second between looks."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +52,19 @@ class Asking:
         workers: Who answers.
         store: What has been answered.
         scoring: How answers are identified and what they cost.
+        watched: Told about every second how the workers stand and what befell them.
     """
 
-    def __init__(self, workers: Workers, store: StudyStore, scoring: Scoring) -> None:
+    def __init__(
+        self,
+        workers: Workers,
+        store: StudyStore,
+        scoring: Scoring,
+        watched: Callable[[Sequence[WorkerState], Sequence[Incident]], None],
+    ) -> None:
         self._workers = workers
+        self._watched = watched
+        self._looked = time.monotonic()
         self.store = store
         """Where the answers are kept."""
         self._scoring = scoring
@@ -80,10 +98,24 @@ class Asking:
 
     def hear(self) -> Heard:
         """Wait for the next trial whose items are answered."""
-        job, result = self._workers.finished()
+        self.look()
+        while (done := self._workers.finished(_LOOK_SECONDS)) is None:
+            self.look()
+        job, result = done
         known, cost = self._open.pop(job.number)
         self.answered += cost
         return Heard(job.number, result, known, cost)
+
+    def look(self, *, at_once: bool = False) -> None:
+        """Record how the workers stand, if it is time to."""
+        now = time.monotonic()
+        if now - self._looked < _LOOK_SECONDS and not at_once:
+            return
+        states, incidents = self._workers.states(), self._workers.incidents()
+        self.store.sessions.note_workers(states, incidents)
+        self._watched(states, incidents)
+        # A thousand rows take a moment to write; it stays a small part of the driver's time.
+        self._looked = now + len(states) / _ROWS_A_SECOND
 
     def answers(self, trial: Trial, heard: Heard) -> Answers | None:
         """The new answers with all that identifies them; None without any."""
@@ -107,16 +139,20 @@ class Asking:
             begin: Begins a trial; tells whether it is open now.
             heard: Takes answers; tells whether their trial is open again.
         """
-        is_open = 0
+        turns = Turns(begin)
         while True:
-            while is_open < self._workers.capacity:
-                fresh = supply(self._workers.capacity - is_open)
+            while turns.under_way < self._workers.capacity:
+                fresh = supply(self._workers.capacity - turns.under_way)
                 if not fresh:
                     break
-                is_open += sum(begin(trial) for trial in fresh)
-            if not is_open:
+                for trial in fresh:
+                    turns.begin(trial)
+            if not turns.under_way:
+                self.look(at_once=True)
                 return
-            is_open -= not heard(self.hear())
+            answers = self.hear()
+            if not heard(answers):
+                turns.end(answers.number)
 
     def work_off(
         self,

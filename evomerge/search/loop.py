@@ -13,7 +13,7 @@ from evomerge.search.budget import Budget, Spent, affordable, exhausted
 from evomerge.search.final_scoring import FinalScoring
 from evomerge.search.objective_values import ObjectiveValues
 from evomerge.search.observer import Observer, Phase, Progress
-from evomerge.search.race import Rivals, hopeless
+from evomerge.search.race import BEFORE_ALL, Rivals, hopeless
 from evomerge.search.replay import replay
 from evomerge.search.scoring import Fitness, Reference, Scoring
 from evomerge.search.standings import Standings
@@ -26,9 +26,6 @@ _REPEATS = 200
 """So many known recipes in a row, and a search without a candidate limit is over."""
 
 _ANY = 10**9
-
-_PLAIN = -1
-"""Generation of sources and baselines: before every candidate."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +41,10 @@ class Parts:
     store: StudyStore
     observer: Observer
     clock: Callable[[], float] = time.time
+    """The time of day, for records."""
+
+    steady: Callable[[], float] = time.monotonic
+    """Seconds that always go forward, for the budget."""
 
 
 class Search:
@@ -62,9 +63,9 @@ class Search:
         self._scoring = parts.scoring
         self._store = parts.store
         self._budget = budget
-        self._asking = Asking(parts.workers, parts.store, parts.scoring)
+        self._asking = Asking(parts.workers, parts.store, parts.scoring, parts.observer.workers)
         self._first_candidate = 1 + len(parts.space.baselines())
-        self._generations = replay(parts.store, parts.optimizer, parts.scoring.objectives)
+        self._candidates = replay(parts.store, parts.optimizer, parts.scoring.objectives)
         self._trials = {trial.number: trial for trial in parts.store.trials()}
         self._standings = Standings(parts.scoring.objectives, [])
         self._rivals = Rivals()
@@ -77,7 +78,7 @@ class Search:
         self._search_items = sum(t.item_evaluations for t in self._trials.values())
         self._free_in_a_row = _free_at_the_end(list(self._trials.values()))
         self._minutes_before = parts.store.sessions.seconds_worked() / 60
-        self._started = parts.clock()
+        self._started = parts.steady()
         self._phase: tuple[Phase, int, int | None] = ("search", 0, None)
 
     def run(self) -> str:
@@ -164,9 +165,7 @@ class Search:
             )
             for c in candidates
         ]
-        self._generations |= {
-            t.number: c.generation for t, c in zip(trials, candidates, strict=True)
-        }
+        self._candidates |= {t.number: c for t, c in zip(trials, candidates, strict=True)}
         self._due |= dict.fromkeys((t.number for t in trials), self._each())
         return self._add(trials, asked=count)
 
@@ -174,13 +173,13 @@ class Search:
         """How many candidates may be asked for; while a calibration is on, only its own."""
         self._calibrate()
         calibration = self._calibration
-        return calibration.candidates - len(self._generations) if calibration else _ANY
+        return calibration.candidates - len(self._candidates) if calibration else _ANY
 
     def _calibrate(self) -> None:
         """Make the estimator once all that it is made from have answered."""
         if self._calibration is None:
             return
-        first = sorted(self._generations)[: self._calibration.candidates]
+        first = sorted(self._candidates)[: self._calibration.candidates]
         plain = [t.number for t in self._trials.values() if t.kind != "candidate"]
         trials = [self._trials[number] for number in [*plain, *first]]
         if len(first) < self._calibration.candidates or any(t.status == "open" for t in trials):
@@ -220,9 +219,9 @@ class Search:
         return self._budget.candidates is None and self._free_in_a_row >= _REPEATS
 
     def _spent(self) -> Spent:
-        minutes = self._minutes_before + (self._parts.clock() - self._started) / 60
+        minutes = self._minutes_before + (self._parts.steady() - self._started) / 60
         items = self._search_items + self._asking.open_cost + sum(self._due.values())
-        return Spent(len(self._generations), minutes, items)
+        return Spent(len(self._candidates), minutes, items)
 
     # ---- a candidate's way up the rungs
 
@@ -240,7 +239,9 @@ class Search:
         return self._heard(Heard(trial.number, Answered({}), known))
 
     def _items(self, trial: Trial, rung: int, known: Responses) -> Items:
-        return self._fitness.ladder.items(rung, known, self._generations[trial.number])
+        return self._fitness.ladder.items(
+            rung, known, self._candidates[trial.number].generation
+        )
 
     def _heard(self, heard: Heard) -> bool:
         """A rung is answered: record the trial's end, or put the next rung."""
@@ -269,7 +270,7 @@ class Search:
         limited = replace(self._budget, candidates=None)
         if not affordable(limited, self._spent(), cost):
             return False
-        rivals = self._rivals.of(self._generations[standing.number])
+        rivals = self._rivals.of(self._candidates[standing.number].known)
         return not hopeless(scored, rivals, self._scoring.confidence)
 
     # ---- what a trial has come to
@@ -290,6 +291,7 @@ class Search:
 
     def _charged(self, heard: Heard) -> Trial:
         """The trial with what its last answers took."""
+        self._parts.observer.check()
         trial = self._trials[heard.number]
         timings = dict(trial.timings)
         if not isinstance(heard.result, Failed):
@@ -331,7 +333,8 @@ class Search:
         if trial.status == "complete":
             scored = outcome(trial, self._scoring.objectives)
             if isinstance(scored, Scored):
-                self._rivals.add(scored, self._generations.get(trial.number, _PLAIN))
+                candidate = self._candidates.get(trial.number)
+                self._rivals.add(scored, candidate.id if candidate else BEFORE_ALL)
 
     def _source_responses(self) -> dict[str, Responses]:
         """What the source models have answered so far, by name."""

@@ -1,10 +1,12 @@
 """What a search tells whoever watches it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from evomerge.core.objectives import Objective
+from evomerge.core.worker_state import Incident, WorkerState
 from evomerge.store.trials import Trial
 
 Phase = Literal["sources and baselines", "search", "validation", "test"]
@@ -51,3 +53,13 @@ class Observer:
 
     def progress(self, progress: Progress) -> None:
         """One more recipe has been scored."""
+
+    def workers(self, states: Sequence[WorkerState], incidents: Sequence[Incident]) -> None:
+        """About every second: how the workers stand, and what befell them since."""
+
+    def check(self) -> None:
+        """Called before a result is recorded.
+
+        Raises:
+            KeyboardInterrupt: The session has been stopped and the result must not count.
+        """

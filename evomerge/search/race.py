@@ -35,29 +35,37 @@ def hopeless(candidate: Scored, rivals: Sequence[Scored], confidence: float) -> 
     return bool(np.any(beaten.all(axis=1) & (gaps > 0).any(axis=1)))
 
 
-class Rivals:
-    """Whom the candidates of each generation race against.
+BEFORE_ALL = -1
+"""Stands for the id of sources and baselines."""
 
-    These are the undominated among sources, baselines and the candidates of earlier
-    generations; of equals all, since their errors may differ. An optimizer begins a
-    generation when the one before is told, so that neither the order in which workers finish
-    nor a resume changes the outcome of a race.
+_FRONTS = 3
+"""Fronts kept: those of a generation, the one before, and of what was proposed ahead."""
+
+
+class Rivals:
+    """Whom candidates race against: what was known when they were proposed.
+
+    These are the undominated among sources, baselines and the candidates whose outcomes the
+    optimizer had been told by then; of equals all, since their errors may differ. So neither
+    the order in which workers finish nor a resume changes the outcome of a race.
     """
 
     def __init__(self) -> None:
         self._scored: list[tuple[int, Scored]] = []
         self._front: dict[int, list[Scored]] = {}
 
-    def add(self, scored: Scored, generation: int) -> None:
-        """Take a finished trial into account; sources and baselines are generation -1."""
-        self._scored.append((generation, scored))
+    def add(self, scored: Scored, id_: int) -> None:
+        """Take a finished trial into account, by its candidate's id or ``BEFORE_ALL``."""
+        self._scored.append((id_, scored))
 
-    def of(self, generation: int) -> list[Scored]:
-        """The undominated of everything before a generation, which must be finished."""
-        if generation not in self._front:
-            before = [scored for when, scored in self._scored if when < generation]
+    def of(self, known: int) -> list[Scored]:
+        """The undominated of everything before candidate ``known``; all that must be told."""
+        if known not in self._front:
+            before = [scored for id_, scored in self._scored if id_ < known]
             points = list(dict.fromkeys(scored.losses for scored in before))
             mask = front_mask(np.array(points)) if points else np.zeros(0)
             front = {points[k] for k in np.flatnonzero(mask).tolist()}
-            self._front = {generation: [s for s in before if s.losses in front]}
-        return self._front[generation]
+            self._front[known] = [s for s in before if s.losses in front]
+            for old in sorted(self._front)[:-_FRONTS]:
+                del self._front[old]
+        return self._front[known]

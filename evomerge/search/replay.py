@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from evomerge.core.errors import StoreError
 from evomerge.core.objectives import Objective
+from evomerge.core.outcomes import Candidate
 from evomerge.optimizers.contract import Optimizer
 from evomerge.store.study_store import StudyStore
 from evomerge.store.trials import outcome
@@ -11,7 +12,7 @@ from evomerge.store.trials import outcome
 
 def replay(
     store: StudyStore, optimizer: Optimizer, objectives: Sequence[Objective]
-) -> dict[int, int]:
+) -> dict[int, Candidate]:
     """Bring a fresh optimizer to where the study's history ends.
 
     Args:
@@ -20,14 +21,13 @@ def replay(
         objectives: The study's.
 
     Returns:
-        The generation of every candidate replayed, by trial number.
+        Every candidate replayed, by trial number.
 
     Raises:
         StoreError: The optimizer proposes other genomes than the recorded ones.
     """
     trials = {trial.number: trial for trial in store.trials()}
-    ids: dict[int, int] = {}
-    generations: dict[int, int] = {}
+    replayed: dict[int, Candidate] = {}
     for event in store.events():
         if event.kind == "ask":
             candidates = optimizer.ask(event.count)
@@ -35,16 +35,15 @@ def replay(
             recorded = [dict(trials[number].genome or {}) for number in event.trials]
             if proposed != recorded:
                 raise StoreError(_diverged(store, event.trials, proposed, recorded))
-            ids.update(zip(event.trials, (c.id for c in candidates), strict=True))
-            generations |= zip(event.trials, (c.generation for c in candidates), strict=True)
+            replayed.update(zip(event.trials, candidates, strict=True))
         else:
             optimizer.tell(
                 {
-                    ids[number]: outcome(trials[number], tuple(objectives))
+                    replayed[number].id: outcome(trials[number], tuple(objectives))
                     for number in event.trials
                 }
             )
-    return generations
+    return replayed
 
 
 def _diverged(

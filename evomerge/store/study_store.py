@@ -14,6 +14,7 @@ from evomerge.core.objectives import Estimate
 from evomerge.core.outcomes import Failed
 from evomerge.core.recipe import Recipe
 from evomerge.core.responses import ItemResponses, Responses
+from evomerge.store.recent_changes import RecentChanges
 from evomerge.store.schema import FORMAT, TABLES
 from evomerge.store.session_log import SessionLog
 from evomerge.store.trials import Trial
@@ -59,6 +60,8 @@ class StudyStore:
         self.path = path
         self.sessions = SessionLog(self._transaction, self._all)
         """Who worked on the study, and how its workers fared."""
+        self.changes = RecentChanges(self._all)
+        """What is new since somebody last looked."""
 
     @classmethod
     def create(cls, run_dir: Path, meta: Mapping[str, Any]) -> Self:

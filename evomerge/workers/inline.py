@@ -1,42 +1,94 @@
 """One worker in this process: jobs are done in the order of their submission."""
 
+import platform
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from evomerge.workers.contract import Evaluate, Job, JobResult, Workers
+from typing_extensions import override
+
+from evomerge.core.worker_state import Incident, WorkerState
+from evomerge.workers.contract import Evaluation, Job, JobResult, MakeEvaluation, Workers
 
 
 class InlineWorkers(Workers):
     """Does each job when its result is asked for.
 
     Args:
-        make_evaluate: Builds the evaluator, on first use; models are loaded there.
+        make: Builds the evaluation, on first use; models are loaded there.
+        clock: Seconds.
     """
 
-    def __init__(self, make_evaluate: Callable[[], Evaluate]) -> None:
-        self._make_evaluate = make_evaluate
-        self._evaluate: Evaluate | None = None
+    def __init__(
+        self, make: MakeEvaluation, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._make = make
+        self._clock = clock
+        self._evaluation: Evaluation | None = None
         self._waiting: deque[Job] = deque()
+        self._jobs = 0
+        self._busy = 0.0
+        self._ready = clock()
 
     @property
+    @override
+    def settings(self) -> Mapping[str, Any]:
+        return self._made().settings
+
+    @property
+    @override
+    def plan(self) -> tuple[str, ...]:
+        return ("1 worker, in this process", *self._made().facts)
+
+    @property
+    @override
     def capacity(self) -> int:
-        """One job at a time."""
         return 1
 
+    @override
     def submit(self, job: Job) -> None:
-        """Put the job at the end of the queue."""
         self._waiting.append(job)
 
-    def finished(self) -> tuple[Job, JobResult]:
-        """Do the job at the head of the queue."""
+    @override
+    def finished(self, wait: float | None = None) -> tuple[Job, JobResult]:
         if not self._waiting:
             raise LookupError("no job is open")
-        if self._evaluate is None:
-            self._evaluate = self._make_evaluate()
+        evaluation = self._made()
         job = self._waiting.popleft()
-        return job, self._evaluate(job)
+        begun = self._clock()
+        result = evaluation.evaluate(job)
+        self._busy += self._clock() - begun
+        self._jobs += 1
+        return job, result
 
+    @override
+    def states(self) -> tuple[WorkerState, ...]:
+        if self._evaluation is None:
+            return (WorkerState("worker 1", "", "starting"),)
+        return (
+            WorkerState(
+                name="worker 1",
+                node=platform.node(),
+                condition="busy" if self._waiting else "idle",
+                trial=self._waiting[0].number if self._waiting else None,
+                jobs=self._jobs,
+                busy_seconds=self._busy,
+                ready_seconds=self._clock() - self._ready,
+            ),
+        )
+
+    @override
+    def incidents(self) -> tuple[Incident, ...]:
+        return ()
+
+    @override
     def close(self) -> None:
-        """Forget the model and what waits."""
-        self._evaluate = None
+        self._evaluation = None
         self._waiting.clear()
+
+    def _made(self) -> Evaluation:
+        if self._evaluation is None:
+            self._evaluation = self._make({})
+            self._ready = self._clock()
+        return self._evaluation

@@ -28,7 +28,7 @@ objectives:
   - OBJECTIVE
   - {{maximize: accuracy, task: sort}}
 budget: {{candidates: 4}}
-evaluation: {{dtype: float32, batch_size: 64, threads: 1}}
+evaluation: {{dtype: float32, batch_size: 64}}
 """
 
 

@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -321,7 +322,7 @@ def test_what_the_caller_gave_is_unchanged_and_what_it_does_to_it_has_no_effect(
     def careless(candidate: Candidate) -> Outcome:
         outcome = scored(candidate, objectives)
         genome: Mapping = candidate.genome
-        kept.append(Candidate(candidate.id, dict(genome), candidate.generation))
+        kept.append(replace(candidate, genome=dict(genome)))
         genome.clear()  # type: ignore[attr-defined]
         return outcome
 

@@ -17,7 +17,7 @@ from evomerge.search.budget import Budget
 from evomerge.search.scoring import Calibration, Fitness, Reference
 from evomerge.store.study_store import StudyStore
 from evomerge.store.trials import Trial
-from evomerge.workers.contract import Job, JobResult, Workers
+from evomerge.workers.contract import Evaluation, Job, JobResult, Workers
 from evomerge.workers.inline import InlineWorkers
 
 PLAIN = 7
@@ -142,13 +142,13 @@ class LastInFirstOut(InlineWorkers):
     def capacity(self) -> int:
         return 4
 
-    def finished(self) -> tuple[Job, JobResult]:
+    def finished(self, wait: float | None = None) -> tuple[Job, JobResult]:
         self._waiting.rotate(1)
-        return super().finished()
+        return super().finished(wait)
 
 
 def four_workers(evaluate) -> Workers:
-    return LastInFirstOut(lambda: evaluate)
+    return LastInFirstOut(lambda _: Evaluation(evaluate))
 
 
 # ---- who answers what

@@ -18,7 +18,7 @@ from evomerge.search.loop import Parts, Search
 from evomerge.search.observer import Observer
 from evomerge.search.scoring import Scoring
 from evomerge.store.study_store import StudyStore
-from evomerge.workers.contract import Answered, Job, JobResult, Workers
+from evomerge.workers.contract import Answered, Evaluation, Job, JobResult, Workers
 from evomerge.workers.inline import InlineWorkers
 
 ACCURACY = Objective("accuracy", {"one": 1.0})
@@ -101,7 +101,7 @@ class Study:
                 finalists=4,
                 **self.scoring,
             ),
-            workers=self.workers or InlineWorkers(lambda: self.evaluate),
+            workers=self.workers or InlineWorkers(lambda _: Evaluation(self.evaluate)),
             store=store,
             observer=Observer(),
         )

@@ -3,7 +3,7 @@
 import pytest
 
 from evomerge.core.recipe import Recipe, Rule, Source
-from evomerge.workers.contract import Answered, Evaluate, Job, JobResult
+from evomerge.workers.contract import Answered, Evaluation, Job, JobResult
 from evomerge.workers.inline import InlineWorkers
 
 RECIPE = Recipe((Source("a", "a"),), (Rule("linear", {"a": {}}),))
@@ -15,9 +15,9 @@ class Log:
     def __init__(self) -> None:
         self.done: list[str | int] = []
 
-    def make(self) -> Evaluate:
+    def make(self, _: object) -> Evaluation:
         self.done.append("loaded")
-        return self.evaluate
+        return Evaluation(self.evaluate)
 
     def evaluate(self, job: Job) -> JobResult:
         self.done.append(job.number)
@@ -44,11 +44,11 @@ def test_nothing_is_loaded_or_done_before_a_result_is_asked_for():
 def test_a_job_whose_evaluator_cannot_be_built_stays_open():
     attempts = iter([OSError("no model"), Log().evaluate])
 
-    def make() -> Evaluate:
+    def make(_: object) -> Evaluation:
         found = next(attempts)
         if isinstance(found, OSError):
             raise found
-        return found
+        return Evaluation(found)
 
     workers = InlineWorkers(make)
     workers.submit(Job(1, RECIPE, {}))

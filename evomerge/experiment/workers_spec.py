@@ -1,0 +1,68 @@
+"""The ``workers:`` section of an experiment file."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+_OF_PROCESSES = ("address", "env", "timeout", "memory", "sources")
+"""Keys that only mean something for workers in processes of their own."""
+
+
+class WorkersSpec(BaseModel):
+    """Where candidates are merged and scored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["inline", "ray"] | None = None
+    """``inline`` is this process; None takes it for one worker and ``ray`` for more."""
+
+    count: int = Field(default=1, ge=1, le=100_000)
+    cpus: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """Cores of each worker; it runs as many threads, one at least."""
+
+    gpus: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """GPUs of each worker; with a fraction several workers share one."""
+
+    address: str | None = None
+    """Of a Ray cluster, ``auto`` for the one that this machine belongs to; None starts Ray on
+    this machine for the length of the run."""
+
+    env: Mapping[str, str] = Field(default_factory=dict)
+    """Environment variables of the workers."""
+
+    timeout: float = Field(default=3600.0, gt=0, allow_inf_nan=False)
+    """Seconds after which a candidate is given up and its worker replaced."""
+
+    memory: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """GiB that a worker may hold to itself (mapped source models are shared); a candidate
+    that takes more is given up and its worker replaced. None sets no limit."""
+
+    sources: Literal["path", "copy"] = "path"
+    """Models, tasks and files lie at the same path on every machine, or each machine gets a
+    copy of them in its cache."""
+
+    @property
+    def on_ray(self) -> bool:
+        """Whether workers are processes of Ray."""
+        return self.kind == "ray" or (self.kind is None and self.count > 1)
+
+    @model_validator(mode="after")
+    def _keys_go_together(self) -> Self:
+        if self.gpus > 1 and not self.gpus.is_integer():
+            raise ValueError(f"gpus must be a fraction or a whole number, found {self.gpus:g}")
+        if self.on_ray:
+            return self
+        if self.count > 1:
+            raise ValueError(f"'inline' is one worker, found count {self.count}; use 'ray'")
+        given = [key for key in _OF_PROCESSES if getattr(self, key) != _default(key)]
+        if given:
+            raise ValueError(
+                f"{' and '.join(given)} only with workers in processes of their own; add "
+                "'kind: ray'"
+            )
+        return self
+
+
+def _default(key: str) -> Any:  # noqa: ANN401 - of any field
+    return WorkersSpec.model_fields[key].get_default(call_default_factory=True)

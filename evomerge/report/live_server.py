@@ -1,0 +1,189 @@
+"""LiveServer: the live page of one run directory, for this machine only."""
+
+import json
+import logging
+import socket
+import socketserver
+import sys
+import threading
+import time
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from evomerge.core.errors import ConfigError, StoreError
+from evomerge.report.live_page import live_page, view_plain
+from evomerge.report.live_reader import LiveReader
+from evomerge.report.live_view import LiveView
+
+_logger = logging.getLogger(__name__)
+
+_ADDRESS = "127.0.0.1"
+_FRESH_SECONDS = 0.5
+"""Several pages that ask within this time share one look at the study."""
+
+_REPORT_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "img-src data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+class LiveServer(ThreadingHTTPServer):
+    """Answers reads of the page, of the study's state and of its report; nothing else.
+
+    It listens on 127.0.0.1, and answers only requests that name that address or localhost
+    with its port: a web page elsewhere that has its own name point here is refused.
+
+    Args:
+        run_dir: A run directory.
+        port: 0 for any free one.
+
+    Raises:
+        ConfigError: The port is in use or not allowed.
+        StoreError: There is no study in the directory.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, run_dir: Path, port: int) -> None:
+        self.report = run_dir / "report.html"
+        self._reader = LiveReader(run_dir)
+        self._view = self._reader.look()
+        self._looked = time.monotonic()
+        self._lock = threading.Lock()
+        try:
+            super().__init__((_ADDRESS, port), _Handler)
+        except OSError as error:
+            raise ConfigError(
+                f"--port {port}: cannot listen there: {error.strerror}. Another 'evomerge "
+                "serve' may be using it; choose another port, or 0 for any free one."
+            ) from error
+
+    @property
+    def url(self) -> str:
+        """Where the page is."""
+        return f"http://{_ADDRESS}:{self.server_port}/"
+
+    def server_bind(self) -> None:
+        """Bind without asking a name server for this machine's name, as the base class does."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = _ADDRESS, int(self.server_address[1])
+
+    def handle_error(
+        self,
+        request: socket.socket | tuple[bytes, socket.socket],
+        client_address: Any,  # noqa: ANN401 - as in the base class
+    ) -> None:
+        """Log what went wrong with one request; that a page has been left is nothing wrong."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            _logger.error("a request failed", exc_info=True)
+
+    def view(self) -> LiveView:
+        """The study now.
+
+        Raises:
+            StoreError: It cannot be read any more.
+        """
+        with self._lock:
+            if time.monotonic() - self._looked >= _FRESH_SECONDS:
+                self._view = self._reader.look()
+                self._looked = time.monotonic()
+            return self._view
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One request. Its path only ever chooses between three answers."""
+
+    server: LiveServer
+    protocol_version = "HTTP/1.1"
+    server_version, sys_version = "evomerge", ""
+    timeout = 60
+
+    def do_GET(self) -> None:  # noqa: N802 - the base class's name
+        """Answer a read."""
+        port = self.server.server_port
+        hosts = {f"{_ADDRESS}:{port}", f"localhost:{port}"}
+        if self.headers.get("Host", "").lower() not in hosts:
+            self.send_error(HTTPStatus.FORBIDDEN, f"Open this page as {self.server.url}")
+            return
+        parts = urlsplit(self.path)
+        match parts.path:
+            case "/":
+                page = live_page()
+                self._answer(HTTPStatus.OK, "text/html", page.html.encode(), page.policy)
+            case "/state.json":
+                self._state(parts.query)
+            case "/report":
+                self._report()
+            case _:
+                self.send_error(HTTPStatus.NOT_FOUND, "There is nothing here")
+
+    do_HEAD = do_GET  # noqa: N815 - the base class's name
+
+    def _refuse(self) -> None:
+        self.close_connection = True  # whatever the request carried is not read
+        self.send_error(HTTPStatus.METHOD_NOT_ALLOWED, "This page is only to be read")
+
+    do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_TRACE = do_CONNECT = _refuse  # noqa: N815
+
+    def _state(self, query: str) -> None:
+        asked = {key: values[-1] for key, values in parse_qs(query).items()}
+        try:
+            view = self.server.view()
+        except StoreError as error:
+            body = json.dumps({"error": str(error)}).encode()
+            self._answer(HTTPStatus.SERVICE_UNAVAILABLE, "application/json", body)
+            return
+        since = asked.get("since", "0")
+        same = asked.get("epoch") == view.epoch and since.isascii() and since.isdigit()
+        plain = view_plain(view, int(since[:12]) if same else 0)
+        plain |= {"now": time.time(), "report": self.server.report.is_file()}
+        body = json.dumps(plain, allow_nan=False, separators=(",", ":")).encode()
+        self._answer(HTTPStatus.OK, "application/json", body)
+
+    def _report(self) -> None:
+        try:
+            body = self.server.report.read_bytes()
+        except OSError:
+            message = "There is no report yet; it is written when the search ends or is stopped"
+            self.send_error(HTTPStatus.NOT_FOUND, message)
+            return
+        self._answer(HTTPStatus.OK, "text/html", body, _REPORT_POLICY)
+
+    def send_error(
+        self, code: int, message: str | None = None, explain: str | None = None
+    ) -> None:
+        """Answer with a line of plain text."""
+        text = f"{message or HTTPStatus(code).phrase}.\n"
+        self._answer(code, "text/plain", text.encode())
+
+    def _answer(
+        self, code: int, kind: str, body: bytes, policy: str = "default-src 'none'"
+    ) -> None:
+        self.send_response(code)
+        self.send_header("Content-Type", f"{kind}; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Security-Policy", policy)
+        for name, value in _HEADERS.items():
+            self.send_header(name, value)
+        if code == HTTPStatus.METHOD_NOT_ALLOWED:
+            self.send_header("Allow", "GET, HEAD")
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        """Requests every two seconds are no news."""
+        _logger.debug(format, *args)

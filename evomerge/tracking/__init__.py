@@ -1,0 +1,1 @@
+"""Loggers: a search's progress in TensorBoard, Weights & Biases or MLflow."""

@@ -1,0 +1,423 @@
+"""Workers as Ray actors: local ones, or those of an existing cluster. Ray is used only here."""
+
+import os
+import queue
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from typing_extensions import override
+
+from evomerge.core.errors import ConfigError, EvomergeError, WorkersError
+from evomerge.core.outcomes import Failed
+from evomerge.core.worker_state import Incident, WorkerState
+from evomerge.workers.cluster_head import ClusterHead
+from evomerge.workers.contract import Job, JobResult, MakeEvaluation, Workers
+from evomerge.workers.copied_places import copied, copies_folder, list_place, read_part
+from evomerge.workers.ray_options import RayOptions
+from evomerge.workers.ray_slot import Slot, Task
+from evomerge.workers.worker_process import Ready, WorkerProcess
+
+RETRIES = 2
+"""So often a job is given to another worker when its worker has died."""
+
+_STARTS = 3
+"""So often in a row a worker may die before it is ready; then it is given up."""
+
+_START_SECONDS = 900.0
+"""After which a run without a single ready worker ends."""
+
+_LOOK_SECONDS = 1.0
+"""Between looks at timeouts while nothing comes in."""
+
+_OBJECT_STORE = 200 * 2**20
+"""Bytes for what travels between driver and local workers: recipes and answers, no weights."""
+
+_Kind = Literal["ready", "done", "memory"]
+
+
+class RayWorkers(Workers):
+    """Actors with one resident model each.
+
+    A worker that dies is replaced, wherever there is room, and its job is given to another at
+    most twice. A job that takes too long or too much memory fails, and its worker is replaced.
+    Workers without room wait until a machine joins.
+
+    Args:
+        make: Builds the evaluation, in each worker; importable there.
+        options: How many, and what each may use.
+
+    Raises:
+        ConfigError: Not even one worker fits on this machine.
+        WorkersError: There is no cluster at the address.
+    """
+
+    def __init__(self, make: MakeEvaluation, options: RayOptions) -> None:
+        self._make = make
+        self._options = options
+        self._own = _connect(options.address)
+        self._head = ClusterHead(str(ray.get_runtime_context().gcs_address))
+        self._node = str(ray.get_runtime_context().get_node_id())
+        self._events: queue.SimpleQueue[tuple[int, int, _Kind, Any]] = queue.SimpleQueue()
+        self._waiting: deque[Task] = deque()
+        self._done: deque[tuple[Job, JobResult]] = deque()
+        self._open = 0
+        self._incidents: list[Incident] = []
+        self._first: Ready | None = None
+        self._refusal: EvomergeError | None = None
+        self._begun = time.monotonic()
+        self._slots: list[Slot] = []
+        # The memory of a worker is watched beside its job, in a thread of its own.
+        self._actors = ray.remote(concurrency_groups={"watch": 1})(_WorkerActor)
+        try:
+            count = self._that_fit() if self._own else options.count
+        except ConfigError:
+            self.close()
+            raise
+        self._slots = [Slot(f"worker {k}") for k in range(1, count + 1)]
+        for slot in self._slots:
+            self._start(slot)
+
+    # ---- the contract
+
+    @property
+    @override
+    def settings(self) -> Mapping[str, Any]:
+        return self._first_ready().settings
+
+    @property
+    @override
+    def plan(self) -> tuple[str, ...]:
+        options, first = self._options, self._first_ready()
+        gpus = f" and {options.gpus:g} GPU" if options.gpus else ""
+        where = "local Ray" if self._own else f"the Ray cluster at {self._head.address}"
+        said = (
+            f"{len(self._slots)} workers with {options.cpus:g} core"
+            f"{'s' * (options.cpus != 1)}{gpus} each, on {where}"
+        )
+        if len(self._slots) < options.count:
+            said += f"; no more of the {options.count} asked for fit on {_resources()}"
+        limits = [f"{options.timeout:g} s a candidate"] * (options.timeout is not None)
+        if options.memory is not None:
+            limits.append(f"{options.memory / 2**30:g} GiB each")
+        return (said + "".join(f"; at most {limit}" for limit in limits), *first.facts)
+
+    @property
+    @override
+    def capacity(self) -> int:
+        return max(1, sum(slot.condition != "lost" for slot in self._slots))
+
+    @override
+    def submit(self, job: Job) -> None:
+        self._waiting.append(Task(job))
+        self._open += 1
+        self._assign()
+
+    @override
+    def finished(self, wait: float | None = None) -> tuple[Job, JobResult] | None:
+        if not self._open:
+            raise LookupError("no job is open")
+        until = None if wait is None else time.monotonic() + wait
+        while not self._done:
+            now = time.monotonic()
+            if until is not None and now >= until:
+                return None
+            self._go_on(_LOOK_SECONDS if until is None else min(_LOOK_SECONDS, until - now))
+        self._open -= 1
+        return self._done.popleft()
+
+    @override
+    def states(self) -> tuple[WorkerState, ...]:
+        now = time.monotonic()
+        return tuple(slot.state(now) for slot in self._slots)
+
+    @override
+    def incidents(self) -> tuple[Incident, ...]:
+        told, self._incidents = tuple(self._incidents), []
+        return told
+
+    @override
+    def close(self) -> None:
+        self._waiting.clear()
+        self._done.clear()
+        self._open = 0
+        handles = [slot.actor for slot in self._slots if slot.actor is not None]
+        self._slots = []
+        if not ray.is_initialized():
+            return
+        if self._own:
+            ray.shutdown()
+        elif self._head.gone_for() == 0:
+            for handle in handles:
+                ray.kill(handle)
+
+    # ---- what comes in
+
+    def _first_ready(self) -> Ready:
+        while self._first is None:
+            self._go_on(_LOOK_SECONDS)
+        return self._first
+
+    def _go_on(self, wait: float) -> None:
+        """Take the next event, if one comes in time, and look after everything."""
+        try:
+            event = self._events.get(timeout=wait)
+        except queue.Empty:
+            event = None
+        while event is not None:
+            self._take(*event)
+            event = self._events.get_nowait() if not self._events.empty() else None
+        self._look_after()
+        self._assign()
+
+    def _listen(self, slot: Slot, kind: _Kind, answer: Any) -> None:  # noqa: ANN401 - ObjectRef
+        number, life = self._slots.index(slot), slot.life
+        answer.future().add_done_callback(lambda f: self._events.put((number, life, kind, f)))
+
+    def _take(self, number: int, life: int, kind: _Kind, answer: Any) -> None:  # noqa: ANN401 - Future
+        slot = self._slots[number]
+        if life != slot.life:
+            return  # of a process that has been replaced
+        error = answer.exception()
+        if isinstance(error, RayTaskError):
+            raise error.cause or error
+        if kind == "memory":
+            if error is None:  # otherwise its death is told by the job's own answer
+                held = answer.result() / 2**30
+                limit = (self._options.memory or 0) / 2**30
+                self._give_up(
+                    slot,
+                    f"its worker held {held:.2f} GiB, more than the {limit:g} GiB of "
+                    "workers.memory, and was replaced",
+                )
+        elif error is not None:
+            self._died(slot, error)
+        elif kind == "ready":
+            self._prepared(slot, answer.result())
+        else:
+            task = slot.end_job(time.monotonic())
+            if task is not None:
+                self._done.append((task.job, answer.result()))
+
+    def _prepared(self, slot: Slot, result: Ready | EvomergeError) -> None:
+        if isinstance(result, EvomergeError):
+            self._refused(slot, result)
+            return
+        if self._first is None:
+            self._first = result
+        elif result.settings != self._first.settings:
+            differing = [k for k, v in result.settings.items() if self._first.settings[k] != v]
+            self._refused(
+                slot,
+                WorkersError(
+                    f"{result.node} would score otherwise than {self._first.node}: "
+                    f"{', '.join(differing)} differ."
+                ),
+            )
+            return
+        slot.is_ready(time.monotonic(), result.node)
+        if self._options.memory is not None and slot.actor is not None:
+            watch = slot.actor.over_memory.options(concurrency_group="watch")
+            self._listen(slot, "memory", watch.remote(self._options.memory))
+
+    # ---- looking after workers
+
+    def _start(self, slot: Slot) -> None:
+        options = self._options
+        threads = str(options.threads)
+        actor = self._actors.options(
+            num_cpus=options.cpus,
+            num_gpus=options.gpus,
+            max_restarts=0,
+            max_task_retries=0,
+            runtime_env={
+                "env_vars": {
+                    "OMP_NUM_THREADS": threads,
+                    "MKL_NUM_THREADS": threads,
+                    "TOKENIZERS_PARALLELISM": "false",
+                    **options.env,
+                }
+            },
+        )
+        slot.begin(actor.remote(self._make, options.copies, self._node))
+        self._listen(slot, "ready", slot.actor.prepare.remote())
+
+    def _assign(self) -> None:
+        idle = [slot for slot in self._slots if slot.condition == "idle"]
+        while self._waiting and idle:
+            slot = idle.pop(0)
+            task = self._waiting.popleft()
+            slot.begin_job(task, time.monotonic())
+            self._listen(slot, "done", slot.actor.do.remote(task.job))
+
+    def _look_after(self) -> None:
+        now = time.monotonic()
+        limit = self._options.timeout
+        for slot in self._slots:
+            if limit is not None and slot.condition == "busy" and now - slot.since > limit:
+                self._give_up(
+                    slot,
+                    f"took longer than the {limit:g} s of workers.timeout; its worker was "
+                    "replaced",
+                )
+        self._head.check(now)
+        if self._first is None and now - self._begun > _START_SECONDS:
+            raise WorkersError(
+                f"no worker was ready within {_START_SECONDS / 60:g} minutes; each needs "
+                f"{self._options.cpus:g} cores and {self._options.gpus:g} GPUs, the cluster "
+                f"has {_resources()}. Resume when there is room."
+            )
+        if self._slots and all(slot.condition == "lost" for slot in self._slots):
+            raise self._refusal or WorkersError(
+                "every worker died before it was ready: "
+                + (self._incidents[-1].what if self._incidents else "")
+            )
+
+    def _give_up(self, slot: Slot, why: str) -> None:
+        """End the job of a worker with a reason, and replace the worker."""
+        task = slot.end_job(time.monotonic())
+        self._note(slot, why, task)
+        if task is not None:
+            self._done.append((task.job, Failed("evaluate", why)))
+        self._replace(slot)
+
+    def _died(self, slot: Slot, error: BaseException) -> None:
+        why = _cause(error)
+        ready = slot.ready
+        task = slot.end_job(time.monotonic())
+        if task is not None:
+            task.attempts += 1
+            if task.attempts <= RETRIES:
+                self._waiting.appendleft(task)
+                why += "; its job goes to another worker"
+            else:
+                reason = f"its worker died {task.attempts} times, the last time: {why}"
+                self._done.append((task.job, Failed("evaluate", reason)))
+        self._note(slot, why, task)
+        slot.early_deaths = 0 if ready else slot.early_deaths + 1
+        if slot.early_deaths < _STARTS:
+            self._replace(slot)
+        else:
+            slot.lose()
+
+    def _refused(self, slot: Slot, error: EvomergeError) -> None:
+        """A worker that cannot be prepared; the run goes on where others can."""
+        self._refusal = self._refusal or error
+        self._note(slot, f"cannot be used: {error}", None)
+        self._kill(slot)
+        slot.lose()
+
+    def _replace(self, slot: Slot) -> None:
+        self._kill(slot)
+        slot.restarts += 1
+        self._start(slot)
+
+    def _kill(self, slot: Slot) -> None:
+        if slot.actor is not None:
+            ray.kill(slot.actor)
+
+    def _note(self, slot: Slot, what: str, task: Task | None) -> None:
+        number = task.job.number if task else None
+        self._incidents.append(Incident(time.time(), slot.name, what, number))
+
+    def _that_fit(self) -> int:
+        """How many workers this machine has room for, of those asked for."""
+        options = self._options
+        have = ray.cluster_resources()
+        room = [int(have.get("CPU", 0) / options.cpus)] if options.cpus else []
+        room += [int(have.get("GPU", 0) / options.gpus)] if options.gpus else []
+        if room and min(room) < 1:
+            raise ConfigError(
+                f"workers: each needs {options.cpus:g} cores and {options.gpus:g} GPUs, this "
+                f"machine has {_resources()}; lower workers.cpus or workers.gpus."
+            )
+        return min([options.count, *room])
+
+
+class _WorkerActor(WorkerProcess):
+    """A worker process that can fetch what lies on the driver's machine.
+
+    Args:
+        make: Builds the evaluation here.
+        places: Folders and files that are copied here first.
+        origin: Id of the node where they lie.
+    """
+
+    def __init__(self, make: MakeEvaluation, places: tuple[str, ...], origin: str) -> None:
+        super().__init__(make)
+        self._places = places
+        self._origin = origin
+
+    @override
+    def copies(self) -> Mapping[str, str]:
+        there = {
+            "num_cpus": 0,
+            "scheduling_strategy": NodeAffinitySchedulingStrategy(self._origin, soft=False),
+        }
+        lister, reader = (ray.remote(f).options(**there) for f in (list_place, read_part))
+
+        def read(place: str, name: str, start: int, length: int) -> bytes:
+            part: bytes = ray.get(reader.remote(place, name, start, length))
+            return part
+
+        return {
+            place: str(copied(place, ray.get(lister.remote(place)), read, copies_folder()))
+            for place in self._places
+        }
+
+
+def _connect(address: str | None) -> bool:
+    """Connect to a cluster; tells whether it is one of our own.
+
+    Raises:
+        WorkersError: There is none at the address.
+    """
+    if ray.is_initialized():
+        return False
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    local: dict[str, Any] = {
+        "address": "local",
+        "include_dashboard": False,
+        "object_store_memory": _OBJECT_STORE,
+    }
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(
+            **(local if address is None else {"address": address}),
+            log_to_driver=False,
+            configure_logging=False,
+            logging_level="ERROR",
+        )
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        where = "local Ray cannot be started" if address is None else f"no cluster at {address}"
+        raise WorkersError(
+            f"workers.address: {where}: {str(error).splitlines()[0]} Start one with 'ray start "
+            "--head', or leave the address out for workers on this machine."
+        ) from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)  # Ray takes it for itself
+    return address is None
+
+
+def _cause(error: BaseException) -> str:
+    """Why a worker died, in one line."""
+    if isinstance(error, RayActorError):
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        told = [line for line in lines if not line.startswith(_DETAILS)]
+        return "its worker died: " + (told[-1] if told else type(error).__name__)
+    return f"its worker was lost: {type(error).__name__}: {error}"
+
+
+_DETAILS = ("class_name:", "actor_id:", "pid:", "namespace:", "ip:", "name:")
+
+
+def _resources() -> str:
+    have = ray.cluster_resources()
+    return f"{have.get('CPU', 0):g} cores and {have.get('GPU', 0):g} GPUs"

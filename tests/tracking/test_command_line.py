@@ -1,0 +1,88 @@
+"""Loggers through the real command line: checked, killed, resumed, switched off."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from quickstart import write_experiment
+
+from evomerge.store.study_store import StudyStore
+
+DEADLINE = 120
+
+
+def command(*arguments, cwd, **environment):
+    return subprocess.Popen(
+        [sys.executable, "-m", "evomerge", *map(str, arguments)],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"} | environment,
+    )
+
+
+def run(*arguments, cwd, **environment):
+    process = command(*arguments, cwd=cwd, **environment)
+    out, errors = process.communicate(timeout=DEADLINE)
+    return process.returncode, out, errors
+
+
+def logged_steps(run_dir):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    read = EventAccumulator(str(run_dir / "logs" / "tensorboard"), size_guidance={"scalars": 0})
+    read.Reload()
+    return [event.step for event in read.Scalars("search/item evaluations")]
+
+
+def test_validate_names_a_missing_library_with_its_line(tmp_path):
+    path = write_experiment(tmp_path, loggers=["tensorboard", "wandb"])
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['wandb'] = None\n")
+    before = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    code, _, errors = run("validate", path, cwd=tmp_path, PYTHONPATH=before)
+    assert code == 2
+    assert "pip install 'evomerge[wandb]'" in errors
+    assert "loggers.1" in errors
+
+
+def test_a_run_killed_and_resumed_has_each_trial_once_in_tensorboard(tmp_path):
+    pytest.importorskip("tensorboard", reason="needs the extra evomerge[tensorboard]")
+    path = write_experiment(tmp_path, loggers=["tensorboard"], budget={"candidates": 24})
+    run_dir = tmp_path / "run"
+    journal = run_dir / "logs" / "tensorboard.logged"
+    process = command("run", path, "--out", run_dir, cwd=tmp_path)
+    end = time.monotonic() + DEADLINE
+    while process.poll() is None and (
+        not journal.exists() or journal.read_text().count("\n") < 9
+    ):
+        assert time.monotonic() < end, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    code, _, errors = run("resume", run_dir, cwd=tmp_path)
+    assert code == 0, errors
+    with StudyStore.open(run_dir, read_only=True) as store:
+        numbers = [trial.number for trial in store.trials()]
+    assert sorted(logged_steps(run_dir)) == numbers
+
+
+def test_a_logger_that_cannot_write_is_said_once_and_the_run_completes(tmp_path):
+    pytest.importorskip("tensorboard", reason="needs the extra evomerge[tensorboard]")
+    path = write_experiment(tmp_path, loggers=["tensorboard"], budget={"candidates": 6})
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    code, _, errors = run("run", path, "--out", run_dir, cwd=tmp_path)
+    assert code == 0, errors
+    (run_dir / "logs" / "tensorboard.logged").unlink()
+    for file in (run_dir / "logs" / "tensorboard").iterdir():
+        file.unlink()
+    (run_dir / "logs" / "tensorboard").rmdir()
+    (run_dir / "logs" / "tensorboard").write_text("a file in the way")
+    code, _, errors = run("resume", run_dir, "--add", "3", cwd=tmp_path)
+    assert code == 0, errors
+    assert errors.count("the tensorboard logger is switched off, the search goes on") == 1
+    assert "Traceback" not in errors
