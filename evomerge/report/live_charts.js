@@ -68,7 +68,7 @@ function range(values, share = 0.06) {
 /* A plot with axes: places on it by value, and an empty svg to draw into. */
 function plot(width, height, axes) {
   const top = axes.titleY ? 30 : 10, bottom = axes.titleX ? 46 : 26;
-  const vertical = ticks(...axes.y, (height - top - bottom) / 52);
+  const vertical = ticks(...axes.y, (height - top - bottom) / 45);
   const texts = vertical.values.map(value => tickText(value, vertical.step));
   const left = 12 + CHARACTER * Math.max(2, ...texts.map(text => text.length)), right = 14;
   const horizontal = ticks(...axes.x, (width - left - right) / 84);

@@ -214,14 +214,15 @@ function drawWorkers(view) {
   const { workers } = view;
   if (!show("workers", workers.length > 0) || !changed("workers", [workers, view.state])) return;
   const counts = ["busy", "idle", "starting", "lost"].map(c => [workers.filter(w => w.condition === c).length, c]);
-  const mean = workers.reduce((sum, w) => sum + w.utilisation, 0) / workers.length;
+  const total = key => workers.reduce((sum, w) => sum + w[key], 0);
+  const mean = Math.min(1, total("busy") / (total("ready") || 1));
   const said = counts.filter(([n]) => n).map(([n, c]) => `${n} ${c}`).join(", ");
   say("workers-lead", `${view.state === "running" ? "" : "As last seen: "}${said}; ${Math.round(100 * mean)} % of their time spent on candidates.`);
   get("workers-body").replaceChildren(...workers.slice(0, 300).map(w => {
     const busy = cell();
     busy.append(share(w.utilisation));
     const does = w.condition === "busy" && w.trial !== null ? `busy with trial ${w.trial}` : w.condition;
-    return row(cell(w.name, "wide"), cell(does, w.condition), cell(w.node, "wide"), cell(thousands(w.jobs), "n"), cell(w.restarts, "n"), busy);
+    return row(cell(w.name, "name"), cell(does, w.condition), cell(w.node, "wide"), cell(thousands(w.jobs), "n"), cell(w.restarts, "n"), busy);
   }));
 }
 function drawTroubles(view) {
@@ -235,7 +236,7 @@ function drawTroubles(view) {
     const hidden = view.incident_count - view.incidents.length;
     say("incidents-lead", "What befell workers, latest first" + (hidden ? `; ${plural(hidden, "earlier one")} not shown.` : "."));
     get("incidents-body").replaceChildren(...view.incidents.map(i =>
-      row(cell(clock(i.at), "when"), cell(i.worker), cell(i.what, "wide"), cell(i.trial ?? "", "n"))));
+      row(cell(clock(i.at), "when"), cell(i.worker, "name"), cell(i.what, "wide"), cell(i.trial ?? "", "n"))));
   }
 }
 

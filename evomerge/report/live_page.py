@@ -117,6 +117,8 @@ def _worker(worker: WorkerState) -> dict[str, Any]:
         "trial": worker.trial,
         "jobs": worker.jobs,
         "restarts": worker.restarts,
+        "busy": round(worker.busy_seconds, 1),
+        "ready": round(worker.ready_seconds, 1),
         "utilisation": round(worker.utilisation, 3),
     }
 

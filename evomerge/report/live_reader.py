@@ -2,7 +2,7 @@
 
 import shlex
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,8 @@ class LiveReader:
         """
         held = is_held(self._run_dir)
         with StudyStore.open(self._run_dir, read_only=True) as store:
-            epoch = self._epoch()
+            sessions = store.sessions.all()
+            epoch = self._epoch(sessions)
             if self._study is None or self._study.epoch != epoch:
                 self._study = _first_look(store, epoch)
             state = str(store.meta("state") or "running")  # before the trials: what says
@@ -53,7 +54,6 @@ class LiveReader:
             study = self._study
             standings = study.standings
             standings.take(store.changes.trials(standings.last, standings.waiting))
-            sessions = store.sessions.all()
             session = sessions[-1] if sessions else None
             workers = store.sessions.workers(session.id) if session else []
             incident_count, incidents = store.changes.incidents(_INCIDENTS)
@@ -88,14 +88,16 @@ class LiveReader:
             incident_count=incident_count,
         )
 
-    def _epoch(self) -> str:
+    def _epoch(self, sessions: Sequence[Session]) -> str:
+        """Tells studies apart: by their first session, since a new file may get an old number."""
         try:
             status = (self._run_dir / FILE_NAME).stat()
         except OSError as error:
             raise StoreError(
                 f"{self._run_dir}: {FILE_NAME} has just gone: {error.strerror}."
             ) from error
-        return f"{status.st_dev:x}-{status.st_ino:x}"
+        began = sessions[0].started if sessions else 0.0
+        return f"{status.st_dev:x}-{status.st_ino:x}-{began:.6f}"
 
 
 def how_to_resume(view: LiveView) -> str:

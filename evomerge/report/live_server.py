@@ -2,7 +2,6 @@
 
 import json
 import logging
-import socket
 import socketserver
 import sys
 import threading
@@ -79,11 +78,7 @@ class LiveServer(ThreadingHTTPServer):
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = _ADDRESS, int(self.server_address[1])
 
-    def handle_error(
-        self,
-        request: socket.socket | tuple[bytes, socket.socket],
-        client_address: Any,  # noqa: ANN401 - as in the base class
-    ) -> None:
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401, ARG002
         """Log what went wrong with one request; that a page has been left is nothing wrong."""
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
             _logger.error("a request failed", exc_info=True)
@@ -109,7 +104,7 @@ class _Handler(BaseHTTPRequestHandler):
     server_version, sys_version = "evomerge", ""
     timeout = 60
 
-    def do_GET(self) -> None:  # noqa: N802 - the base class's name
+    def do_GET(self) -> None:
         """Answer a read."""
         port = self.server.server_port
         hosts = {f"{_ADDRESS}:{port}", f"localhost:{port}"}
@@ -160,8 +155,11 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self._answer(HTTPStatus.OK, "text/html", body, _REPORT_POLICY)
 
-    def send_error(
-        self, code: int, message: str | None = None, explain: str | None = None
+    def send_error(  # an explanation would only repeat the message
+        self,
+        code: int,
+        message: str | None = None,
+        explain: str | None = None,  # noqa: ARG002
     ) -> None:
         """Answer with a line of plain text."""
         text = f"{message or HTTPStatus(code).phrase}.\n"

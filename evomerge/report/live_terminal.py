@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -21,11 +22,15 @@ _STATE_STYLE = {
 }
 _BAR, _SMALL_BAR = 32, 10
 _FEWEST_ROWS = 3
-_FIXED_LINES = 16
-"""Headings, bars and margins around the rows of the tables."""
+_TABLE_LINES = 5
+"""Of a table besides its rows: a blank line before it, title, headings, rule, caption."""
 
-_LATEST = 4
-"""Failures and incidents shown; the live page shows more."""
+_SPARE = 2
+"""Lines left for the cursor and for one line that is too long."""
+
+_LATEST, _LATEST_ON_SMALL = 4, 2
+_SMALL = 44
+"""Failures and incidents shown each, fewer on a screen of fewer lines; the page shows more."""
 
 _SPARKS, _SPARK_WIDTH = "▁▂▃▄▅▆▇█", 24
 
@@ -37,18 +42,30 @@ def screen(view: LiveView, height: int) -> Group:
         view: The study now.
         height: Lines of the screen; long tables say how many rows they leave out.
     """
-    room = max(2 * _FEWEST_ROWS, height - _FIXED_LINES - len(view.courses) - 2 * _LATEST)
-    most_workers = max(_FEWEST_ROWS, min(len(view.workers), room // 2))
-    most_front = max(_FEWEST_ROWS, room - most_workers)
-    parts: list[RenderableType] = [_title(view), _bars(view), Text(_figures(view))]
+    parts: list[RenderableType] = [_title(view)]
+    if view.limits:
+        parts.append(_bars(view))
+    parts.append(Text(_figures(view)))
+    used = 2 + len(view.limits)
     if view.counts.complete:
-        parts += [Text(), _courses(view), Text(), _front(view, most_front)]
-    if view.workers:
-        parts += [Text(), _workers(view, most_workers)]
-    parts += _troubles(view)
+        parts += [Text(), _courses(view)]
+        used += 1 + len(view.courses)
+    foot = _troubles(view, _LATEST if height >= _SMALL else _LATEST_ON_SMALL)
     if not view.at_work:
-        parts += [Text(), Text(ending(view), style="bold")]
-    return Group(*parts)
+        foot += [Text(), Text(ending(view), style="bold")]
+    used += len(foot) + _TABLE_LINES * (bool(view.front) + bool(view.workers))
+    workers, front = _rows(view, height - used - _SPARE)
+    if front:
+        parts += [Text(), _front(view, front)]
+    if workers:
+        parts += [Text(), _workers(view, workers)]
+    return Group(*parts, *foot)
+
+
+def _rows(view: LiveView, room: int) -> tuple[int, int]:
+    """How many workers and front candidates to show in so many lines, a few at any rate."""
+    workers = min(len(view.workers), max(_FEWEST_ROWS, room // 2, room - len(view.front)))
+    return workers, min(len(view.front), max(_FEWEST_ROWS, room - workers))
 
 
 def line(view: LiveView) -> str:
@@ -166,8 +183,19 @@ def _sparks(course: Course, scored: int) -> str:
     return "".join(_SPARKS[round((v - low) / span * (len(_SPARKS) - 1))] for v in values)
 
 
+def _table(title: str) -> Table:
+    return Table(
+        title=title,
+        title_justify="left",
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+    )
+
+
 def _front(view: LiveView, most: int) -> Table:
-    table = Table(title=f"front, {len(view.front)} candidates", title_justify="left")
+    table = _table(f"front, {len(view.front)} candidates")
     table.add_column("trial", justify="right")
     table.add_column("name")
     for label in view.labels:
@@ -182,7 +210,7 @@ def _front(view: LiveView, most: int) -> Table:
 
 def _workers(view: LiveView, most: int) -> Table:
     title = "workers" if view.at_work else "workers, as last seen"
-    table = Table(title=title, title_justify="left")
+    table = _table(title)
     for heading in ("worker", "does", "node"):
         table.add_column(heading, overflow="ellipsis", no_wrap=True)
     for heading in ("jobs", "restarts", "busy"):
@@ -216,17 +244,17 @@ def _utilisation(worker: WorkerState) -> Text:
     )
 
 
-def _troubles(view: LiveView) -> list[RenderableType]:
+def _troubles(view: LiveView, most: int) -> list[RenderableType]:
     lines: list[RenderableType] = []
-    for failure in view.failures[:_LATEST]:
+    for failure in view.failures[:most]:
         text = f"failed {failure.count}×, {failure.stage}: {failure.reason}"
         lines.append(Text(" ".join(text.split()), no_wrap=True, overflow="ellipsis"))
-    if view.failure_reasons > _LATEST:
-        lines.append(Text(f"and {view.failure_reasons - _LATEST} more reasons", style="dim"))
-    for incident in view.incidents[:_LATEST]:
+    if view.failure_reasons > most:
+        lines.append(Text(f"and {view.failure_reasons - most} more reasons", style="dim"))
+    for incident in view.incidents[:most]:
         at = time.strftime("%H:%M:%S", time.localtime(incident.at))
         text = f"{at} {incident.worker}: {incident.what}"
         lines.append(Text(" ".join(text.split()), no_wrap=True, overflow="ellipsis"))
-    if view.incident_count > _LATEST:
-        lines.append(Text(f"and {view.incident_count - _LATEST} more incidents", style="dim"))
+    if view.incident_count > most:
+        lines.append(Text(f"and {view.incident_count - most} more incidents", style="dim"))
     return [Text(), *lines] if lines else []

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Self
 
 from evomerge.core.objectives import Objective
+from evomerge.core.worker_state import Incident, WorkerState
 from evomerge.search.observer import Announcement, Observer, Phase, Progress
 from evomerge.store.trials import Trial
 from evomerge.tracking.contract import Ending, Logger, RunFacts
@@ -79,6 +80,14 @@ class RunLoggers(Observer):
     def phase(self, phase: Phase, done: int, total: int | None) -> None:
         """Loggers know no phases."""
         self._observer.phase(phase, done, total)
+
+    def workers(self, states: Sequence[WorkerState], incidents: Sequence[Incident]) -> None:
+        """Loggers know no workers."""
+        self._observer.workers(states, incidents)
+
+    def check(self) -> None:
+        """Only the other observer may want to stop the search."""
+        self._observer.check()
 
     def progress(self, progress: Progress) -> None:
         """Log the trial."""

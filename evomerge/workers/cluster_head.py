@@ -5,10 +5,10 @@ import time
 
 from evomerge.core.errors import WorkersError
 
-_HEAD_SECONDS = 5.0
+_HEAD_SECONDS = 3.0
 """Between looks."""
 
-_HEAD_GONE_SECONDS = 20.0
+_HEAD_GONE_SECONDS = 15.0
 """Without an answer, after which the run ends. Ray itself kills the driver after 60."""
 
 
@@ -41,10 +41,6 @@ class ClusterHead:
                 f"{now - self._answered:.0f} s. Every finished trial is recorded; resume when "
                 "the cluster is back, or on another one."
             )
-
-    def gone_for(self) -> float:
-        """Seconds without an answer; 0 while it answers."""
-        return 0.0 if self._answers() else time.monotonic() - self._answered
 
     def _answers(self) -> bool:
         host, _, port = self.address.rpartition(":")

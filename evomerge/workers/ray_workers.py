@@ -1,5 +1,6 @@
 """Workers as Ray actors: local ones, or those of an existing cluster. Ray is used only here."""
 
+import logging
 import os
 import queue
 import signal
@@ -61,7 +62,8 @@ class RayWorkers(Workers):
     def __init__(self, make: MakeEvaluation, options: RayOptions) -> None:
         self._make = make
         self._options = options
-        self._own = _connect(options.address)
+        self._joined = _connect(options.address)
+        self._local = self._joined and options.address is None
         self._head = ClusterHead(str(ray.get_runtime_context().gcs_address))
         self._node = str(ray.get_runtime_context().get_node_id())
         self._events: queue.SimpleQueue[tuple[int, int, _Kind, Any]] = queue.SimpleQueue()
@@ -76,7 +78,7 @@ class RayWorkers(Workers):
         # The memory of a worker is watched beside its job, in a thread of its own.
         self._actors = ray.remote(concurrency_groups={"watch": 1})(_WorkerActor)
         try:
-            count = self._that_fit() if self._own else options.count
+            count = self._that_fit() if self._local else options.count
         except ConfigError:
             self.close()
             raise
@@ -96,7 +98,7 @@ class RayWorkers(Workers):
     def plan(self) -> tuple[str, ...]:
         options, first = self._options, self._first_ready()
         gpus = f" and {options.gpus:g} GPU" if options.gpus else ""
-        where = "local Ray" if self._own else f"the Ray cluster at {self._head.address}"
+        where = "local Ray" if self._local else f"the Ray cluster at {self._head.address}"
         said = (
             f"{len(self._slots)} workers with {options.cpus:g} core"
             f"{'s' * (options.cpus != 1)}{gpus} each, on {where}"
@@ -105,7 +107,7 @@ class RayWorkers(Workers):
             said += f"; no more of the {options.count} asked for fit on {_resources()}"
         limits = [f"{options.timeout:g} s a candidate"] * (options.timeout is not None)
         if options.memory is not None:
-            limits.append(f"{options.memory / 2**30:g} GiB each")
+            limits.append(f"{options.memory / 2**30:.3g} GiB each")
         return (said + "".join(f"; at most {limit}" for limit in limits), *first.facts)
 
     @property
@@ -151,11 +153,11 @@ class RayWorkers(Workers):
         self._slots = []
         if not ray.is_initialized():
             return
-        if self._own:
-            ray.shutdown()
-        elif self._head.gone_for() == 0:
-            for handle in handles:
-                ray.kill(handle)
+        if self._joined:
+            ray.shutdown()  # ends its actors, too
+            return
+        for handle in handles:
+            ray.kill(handle)
 
     # ---- what comes in
 
@@ -193,7 +195,7 @@ class RayWorkers(Workers):
                 limit = (self._options.memory or 0) / 2**30
                 self._give_up(
                     slot,
-                    f"its worker held {held:.2f} GiB, more than the {limit:g} GiB of "
+                    f"its worker held {held:.2f} GiB, more than the {limit:.3g} GiB of "
                     "workers.memory, and was replaced",
                 )
         elif error is not None:
@@ -373,7 +375,7 @@ class _WorkerActor(WorkerProcess):
 
 
 def _connect(address: str | None) -> bool:
-    """Connect to a cluster; tells whether it is one of our own.
+    """Connect to a cluster; False where this process is connected to one already.
 
     Raises:
         WorkersError: There is none at the address.
@@ -381,6 +383,7 @@ def _connect(address: str | None) -> bool:
     if ray.is_initialized():
         return False
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    logging.getLogger("ray").setLevel(logging.ERROR)
     local: dict[str, Any] = {
         "address": "local",
         "include_dashboard": False,
@@ -403,7 +406,7 @@ def _connect(address: str | None) -> bool:
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)  # Ray takes it for itself
-    return address is None
+    return True
 
 
 def _cause(error: BaseException) -> str:

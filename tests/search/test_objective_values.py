@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 from landscapes import ITEMS, LandscapeEvaluate, meta, parameter_space
+from shuffled_workers import ShuffledWorkers
 
 from evomerge.core.errors import ConfigError, TrialError
 from evomerge.core.objectives import Estimate, Objective
@@ -50,29 +51,6 @@ class ChoosingEvaluate(LandscapeEvaluate):
             beliefs = {"choice": picks, "entropy": tuple(p / 10 for p in picks)}
             responses[task] = ItemResponses(answered.items, {**answered.values, **beliefs})
         return Answered(responses, result.timings)
-
-
-class JumbledWorkers(Workers):
-    """Three jobs at once, of which any may end first."""
-
-    def __init__(self, evaluate, seed: int) -> None:
-        self._evaluate = evaluate
-        self._rng = np.random.default_rng(seed)
-        self._open: list[Job] = []
-
-    @property
-    def capacity(self) -> int:
-        return 3
-
-    def submit(self, job: Job) -> None:
-        self._open.append(job)
-
-    def finished(self) -> tuple[Job, JobResult]:
-        job = self._open.pop(int(self._rng.integers(len(self._open))))
-        return job, self._evaluate(job)
-
-    def close(self) -> None:
-        self._open.clear()
 
 
 @dataclass
@@ -134,7 +112,7 @@ def test_no_value_depends_on_which_worker_is_faster(tmp_path, seed):
     evaluate = ChoosingEvaluate(collapsed=lambda job: job.number % 2 == 1)
     with Study(aims, evaluate).run(tmp_path / "one", Budget(candidates=5)) as store:
         expected = {t.number: (t.estimates, t.failure) for t in store.trials()}
-    jumbled = JumbledWorkers(evaluate, seed)
+    jumbled = ShuffledWorkers(evaluate, 3, seed)
     with Study(aims, evaluate, jumbled).run(tmp_path / "many", Budget(candidates=5)) as store:
         assert {t.number: (t.estimates, t.failure) for t in store.trials()} == expected
         assert any(t.failure for t in store.trials())

@@ -1,7 +1,6 @@
 """Searches whose candidates climb rungs: what they are asked, budgets, kills, many workers."""
 
 import itertools
-import random
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from landscapes import (
     meta,
     objectives,
 )
+from shuffled_workers import ShuffledWorkers
 
 from evomerge.core.objectives import Objective
 from evomerge.core.outcomes import Failed, Scored
@@ -134,32 +134,6 @@ class Listed(LandscapeEvaluate):
             for item in items
         ]
         return super().__call__(job)
-
-
-class ShuffledWorkers(Workers):
-    """Holds several jobs and gives their results back in an order of its own."""
-
-    def __init__(self, evaluate: Evaluate, capacity: int, seed: int) -> None:
-        self._evaluate = evaluate
-        self._capacity = capacity
-        self._rng = random.Random(seed)
-        self._open: list[Job] = []
-        self.most_open = 0
-
-    @property
-    def capacity(self) -> int:
-        return self._capacity
-
-    def submit(self, job: Job) -> None:
-        self._open.append(job)
-        self.most_open = max(self.most_open, len(self._open))
-
-    def finished(self) -> tuple[Job, JobResult]:
-        job = self._open.pop(self._rng.randrange(len(self._open)))
-        return job, self._evaluate(job)
-
-    def close(self) -> None:
-        self._open.clear()
 
 
 # ---- what candidates are asked

@@ -1,4 +1,4 @@
-"""Loggers through the real command line: checked, killed, resumed, switched off."""
+"""Loggers through the real command line: checked, killed, resumed."""
 
 import os
 import signal
@@ -68,21 +68,3 @@ def test_a_run_killed_and_resumed_has_each_trial_once_in_tensorboard(tmp_path):
     with StudyStore.open(run_dir, read_only=True) as store:
         numbers = [trial.number for trial in store.trials()]
     assert sorted(logged_steps(run_dir)) == numbers
-
-
-def test_a_logger_that_cannot_write_is_said_once_and_the_run_completes(tmp_path):
-    pytest.importorskip("tensorboard", reason="needs the extra evomerge[tensorboard]")
-    path = write_experiment(tmp_path, loggers=["tensorboard"], budget={"candidates": 6})
-    run_dir = tmp_path / "run"
-    run_dir.mkdir()
-    code, _, errors = run("run", path, "--out", run_dir, cwd=tmp_path)
-    assert code == 0, errors
-    (run_dir / "logs" / "tensorboard.logged").unlink()
-    for file in (run_dir / "logs" / "tensorboard").iterdir():
-        file.unlink()
-    (run_dir / "logs" / "tensorboard").rmdir()
-    (run_dir / "logs" / "tensorboard").write_text("a file in the way")
-    code, _, errors = run("resume", run_dir, "--add", "3", cwd=tmp_path)
-    assert code == 0, errors
-    assert errors.count("the tensorboard logger is switched off, the search goes on") == 1
-    assert "Traceback" not in errors

@@ -1,40 +1,52 @@
 """What every kind of workers must do."""
 
-from collections.abc import Callable
-
 import pytest
+from faulty_evaluations import RECIPE, answer, job
 
+from evomerge.core.errors import ConfigError
 from evomerge.core.outcomes import Failed
-from evomerge.core.recipe import Recipe, Rule, Source
-from evomerge.core.responses import ItemResponses
-from evomerge.workers.contract import Answered, Evaluate, Job, JobResult, Workers
+from evomerge.workers.contract import Answered, Evaluation, Job, JobResult, Workers
 from evomerge.workers.inline import InlineWorkers
-
-RECIPE = Recipe((Source("a", "a"),), (Rule("linear", {"a": {}}),))
-MAKERS = {"inline": InlineWorkers}
+from evomerge.workers.ray_options import RayOptions
 
 
-def job(number: int) -> Job:
-    return Job(number, RECIPE, {"task": (number,)})
+def on_ray(make) -> Workers:
+    from evomerge.workers.ray_workers import RayWorkers
+
+    return RayWorkers(make, RayOptions(count=2, cpus=0.5))
 
 
-def answer(job: Job) -> JobResult:
-    """Every third job fails."""
-    if job.number % 3 == 0:
-        return Failed("merge", f"job {job.number}")
-    return Answered({"task": ItemResponses(job.items["task"], {"accuracy": (1.0,)})})
+MAKERS = {"inline": InlineWorkers, "ray": on_ray}
 
 
 def drain(workers: Workers, count: int) -> list[tuple[Job, JobResult]]:
     return [workers.finished() for _ in range(count)]
 
 
-@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+@pytest.mark.parametrize("kind", MAKERS)
 class TestWorkers:
     @pytest.fixture
-    def workers(self, make: Callable[[Callable[[], Evaluate]], Workers]):
-        with make(lambda: answer) as made:
+    def make(self, kind, request):
+        if kind == "ray":
+            request.getfixturevalue("local_ray")
+        return MAKERS[kind]
+
+    @pytest.fixture
+    def workers(self, make):
+        with make(lambda _: Evaluation(answer, {"dtype": "float32"})) as made:
             yield made
+
+    def test_the_settings_are_those_of_the_evaluation(self, workers):
+        assert workers.settings == {"dtype": "float32"}
+
+    def test_every_worker_is_told_of_and_counts_its_jobs(self, workers):
+        workers.submit(job(1))
+        workers.submit(job(2))
+        drain(workers, 2)
+        states = workers.states()
+        assert len({state.name for state in states}) == len(states) >= 1
+        assert sum(state.jobs for state in states) == 2
+        assert workers.incidents() == ()
 
     def test_every_job_comes_back_exactly_once_with_its_own_result(self, workers):
         jobs = [job(number) for number in range(7)]
@@ -81,7 +93,7 @@ class TestWorkers:
             workers.finished()
 
     def test_leaving_the_block_closes_also_after_an_error(self, make):
-        workers = make(lambda: answer)
+        workers = make(lambda _: Evaluation(answer))
         workers.submit(job(1))
         with pytest.raises(ZeroDivisionError), workers:
             raise ZeroDivisionError
@@ -90,9 +102,9 @@ class TestWorkers:
 
     def test_what_should_end_the_run_is_not_swallowed(self, make):
         def stopped(_: Job) -> JobResult:
-            raise KeyboardInterrupt
+            raise ConfigError("stop")
 
-        with make(lambda: stopped) as workers:
+        with make(lambda _: Evaluation(stopped)) as workers:
             workers.submit(job(1))
-            with pytest.raises(KeyboardInterrupt):
+            with pytest.raises(ConfigError, match="stop"):
                 workers.finished()
