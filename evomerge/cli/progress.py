@@ -4,7 +4,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -14,7 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from evomerge.cli.program import program
+from evomerge.core.errors import EvomergeError
 from evomerge.core.objectives import Objective
+from evomerge.core.worker_state import Incident, WorkerState
 from evomerge.search.observer import Announcement, Observer, Phase
 from evomerge.search.observer import Progress as SearchProgress
 
@@ -74,6 +76,9 @@ class TerminalObserver(Observer):
         self._latest: SearchProgress | None = None
         self._failed = 0
         self._said = 0.0
+        self._workers: tuple[WorkerState, ...] = ()
+        self.stopped = False
+        """Whether the user has asked the run to stop."""
 
     def begin(self) -> None:
         """Start the display."""
@@ -127,12 +132,40 @@ class TerminalObserver(Observer):
         if self._live is None and self._due(progress):
             total = f"/{progress.total}" if progress.total is not None else ""
             count = f"{progress.phase} {progress.done}{total}"
+            told = [count, self._standing(progress), rate, self._crew()]
             self._console.print(
-                f"{count} · {self._standing(progress)} · {rate}",
+                " · ".join(text for text in told if text),
                 highlight=False,
                 soft_wrap=True,
                 markup=False,
             )
+
+    def workers(self, states: Sequence[WorkerState], incidents: Sequence[Incident]) -> None:
+        """Show how busy the workers are, and say what befell them."""
+        self._workers = tuple(states)
+        for incident in incidents:
+            what = f" with trial {incident.trial}" if incident.trial is not None else ""
+            self._console.print(
+                f"{incident.worker}{what}: {incident.what}",
+                highlight=False,
+                soft_wrap=True,
+                markup=False,
+            )
+        self._refresh()
+
+    def check(self) -> None:
+        """Stop here where a library has swallowed the interrupt."""
+        if self.stopped:
+            raise Stopped
+
+    def _crew(self) -> str:
+        """``3 of 4 workers busy, 92 % used``; empty for a single one."""
+        if len(self._workers) < 2:
+            return ""
+        busy = sum(state.condition == "busy" for state in self._workers)
+        ready = [s for s in self._workers if s.ready_seconds]
+        used = sum(s.utilisation for s in ready) / len(ready) if ready else 0.0
+        return f"{busy} of {len(self._workers)} workers busy, {used:.0%} used"
 
     def _due(self, progress: SearchProgress) -> bool:
         now = time.monotonic()
@@ -164,6 +197,8 @@ class TerminalObserver(Observer):
             table.add_row(f"best {objective.name}", f"[bold]{value:.4g}[/]", f"trial {number}")
         failed = f", {self._failed} failed" if self._failed else ""
         table.add_row("front", f"[bold]{len(latest.front)}[/]", f"candidates{failed}")
+        if self._crew():
+            table.add_row("workers", "", self._crew())
         return Group(self._bar, table)
 
 
@@ -179,22 +214,36 @@ def watching() -> Iterator[TerminalObserver]:
 
 
 class Stopped(KeyboardInterrupt):
-    """SIGTERM, taken like Ctrl-C."""
+    """SIGTERM or Ctrl-C."""
 
 
 @contextmanager
 def stoppable(observer: TerminalObserver) -> Iterator[None]:
-    """Let SIGTERM end the block as Ctrl-C does, and say how to go on."""
+    """Let SIGTERM and Ctrl-C end the block, and say how to go on.
+
+    Where a library swallows the exception (callbacks from C, ``except:``), the observer raises
+    it again before the next result counts. A SIGINT that is ignored, as under nohup, stays so.
+    """
 
     def stop(_number: int, _frame: FrameType | None) -> None:
+        observer.stopped = True
         raise Stopped
 
-    before = signal.signal(signal.SIGTERM, stop)
+    heeded = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        heeded.append(signal.SIGINT)
+    before = {number: signal.signal(number, stop) for number in heeded}
     try:
         yield
     except KeyboardInterrupt:
         observer.end()
         observer.say_how_to_resume()
         raise
+    except EvomergeError:
+        observer.end()
+        if observer.announced is not None:
+            observer.say_how_to_resume()
+        raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

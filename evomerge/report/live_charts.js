@@ -148,10 +148,9 @@ function hovers(root, nearest) {
   root.addEventListener("pointermove", event => { pointer = { x: event.clientX, y: event.clientY }; root.look(); });
   root.addEventListener("pointerleave", () => { pointer = null; tip.hidden = true; ring.setAttribute("visibility", "hidden"); });
 }
-function put(place, root) {
-  const was = place.querySelector("svg");
-  place.replaceChildren(root);
-  if (was && pointer && document.elementsFromPoint(pointer.x, pointer.y).includes(root)) root.look();
+function put(place, root, above = []) {
+  place.replaceChildren(...above, root);
+  if (pointer && document.elementsFromPoint(pointer.x, pointer.y).includes(root)) root.look();
 }
 function closest(things, reach) {
   return (x, y) => {
@@ -167,8 +166,8 @@ function closest(things, reach) {
 // ---- the charts
 
 /* Candidates, sources and baselines on two objectives. things: [{point, kind, values}], kind being
-   candidate, member, source or baseline; axes: two of {label, direction}. */
-function scatter(place, things, axes, staircase) {
+   candidate, member, source or baseline; axes: two of {label, direction}; above: elements. */
+function scatter(place, things, axes, staircase, above) {
   const width = place.clientWidth, height = Math.max(300, Math.min(460, width * .55));
   const titles = axes.map(axis => `${axis.label} (${axis.direction === "maximize" ? "higher" : "lower"} is better)`);
   const { root, at, box } = plot(width, height, {
@@ -189,12 +188,12 @@ function scatter(place, things, axes, staircase) {
   for (const t of plain) root.append(marker(t.kind, t.x, t.y, 7));
   names(root, box, plain.map(t => ({ text: t.name, kind: t.kind, x: t.x, y: t.y })), [...plain, ...members].map(t => [t.x, t.y]));
   hovers(root, closest(placed, 16));
-  put(place, root);
+  put(place, root, above);
 }
 
 /* Best value so far. course: {label, direction, steps: [[scored, value, trial]], beat};
    dots: every candidate's [scored, value] with lines(), or none. */
-function progress(place, course, scored, dots, height) {
+function progress(place, course, scored, dots, height, above) {
   const width = place.clientWidth, steps = course.steps, beat = course.beat;
   const values = [...steps.map(s => s[1]), ...dots.map(d => d.value), ...(beat ? [beat.value] : [])];
   const { root, at, box } = plot(width, height, {
@@ -217,5 +216,5 @@ function progress(place, course, scored, dots, height) {
   };
   const near = closest(placed, 12);
   hovers(root, (x, y) => near(x, y) || along(x));
-  put(place, root);
+  put(place, root, above);
 }

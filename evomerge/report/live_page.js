@@ -1,6 +1,6 @@
 // ---- what the page knows
 
-const EVERY = 2000;
+const EVERY = 2000, MOST_ROWS = 300;
 const known = { epoch: "", points: [], view: null, at: 0 };
 const drawn = new Map();
 const get = id => document.getElementById(id);
@@ -12,6 +12,7 @@ function changed(key, value) {
   drawn.set(key, text);
   return true;
 }
+function listed(rows) { return rows.length > MOST_ROWS ? `; the first ${MOST_ROWS} are listed` : ""; }
 function show(id, visible) { get(id).hidden = !visible; return visible; }
 function say(id, text) { if (get(id).textContent !== text) get(id).textContent = text; }
 function plural(count, word) { return `${thousands(count)} ${word}${count === 1 ? "" : "s"}`; }
@@ -149,12 +150,12 @@ function drawScatter(view) {
   }));
   say("front-title", "Pareto front, search items");
   say("front-lead", "No candidate is better than a front candidate in one objective without being worse in another.");
-  scatter(get("front-chart"), [...candidates, ...plain], [view.objectives[a], view.objectives[b]], view.objectives.length === 2);
   const dominated = known.points.length - members.size;
-  get("front-chart").prepend(legend([
+  const marks = legend([
     ["member", `front candidates (${thousands(members.size)})`], ["candidate", `dominated (${thousands(dominated)})`],
     ["source", "source models"], ["baseline", "baselines"],
-  ]));
+  ]);
+  scatter(get("front-chart"), [...candidates, ...plain], [view.objectives[a], view.objectives[b]], view.objectives.length === 2, [marks]);
 }
 function drawSingle(view) {
   const [course] = view.objectives;
@@ -164,10 +165,9 @@ function drawSingle(view) {
   const dots = known.points.map(([trial, name, values, errors], k) => ({
     scored: k + 1, value: values[0], lines: () => told(name, trial, values, errors, view, `scored as number ${k + 1}`),
   }));
-  progress(get("front-chart"), course, known.points.length, dots, 380);
   const entries = [["member", "best so far"], ["candidate", "every candidate"]];
   if (course.beat) entries.push([course.beat.kind, `dashed: ${course.beat.name}, ${number(course.beat.value)}`]);
-  get("front-chart").prepend(legend(entries));
+  progress(get("front-chart"), course, known.points.length, dots, 380, [legend(entries)]);
 }
 function drawFront(view) {
   const several = view.objectives.length > 1;
@@ -176,10 +176,10 @@ function drawFront(view) {
   if (several) drawScatter(view); else drawSingle(view);
   const rows = several ? view.front.map(trial => known.byTrial.get(trial)) : [];
   if (!show("front-rows", rows.length > 0) || !changed("rows", [view.epoch, view.front])) return;
-  say("front-rows-title", `${plural(rows.length, "candidate")} on the front, best in ${view.objectives[0].label} first`);
+  say("front-rows-title", `${plural(rows.length, "candidate")} on the front, best in ${view.objectives[0].label} first${listed(rows)}`);
   const labels = view.objectives.map(o => element("th", o.label, "n"));
   get("front-head").replaceChildren(element("th", "trial", "n"), element("th", "name"), ...labels);
-  get("front-body").replaceChildren(...rows.slice(0, 200).map(([trial, name, values, errors]) =>
+  get("front-body").replaceChildren(...rows.slice(0, MOST_ROWS).map(([trial, name, values, errors]) =>
     row(cell(trial, "n"), cell(name, "wide"), ...values.map((value, k) => cell(estimate(value, errors[k]), "n")))));
 }
 function drawHistory(view) {
@@ -217,8 +217,8 @@ function drawWorkers(view) {
   const total = key => workers.reduce((sum, w) => sum + w[key], 0);
   const mean = Math.min(1, total("busy") / (total("ready") || 1));
   const said = counts.filter(([n]) => n).map(([n, c]) => `${n} ${c}`).join(", ");
-  say("workers-lead", `${view.state === "running" ? "" : "As last seen: "}${said}; ${Math.round(100 * mean)} % of their time spent on candidates.`);
-  get("workers-body").replaceChildren(...workers.slice(0, 300).map(w => {
+  say("workers-lead", `${view.state === "running" ? "" : "As last seen: "}${said}; ${Math.round(100 * mean)} % of their time spent on candidates${listed(workers)}.`);
+  get("workers-body").replaceChildren(...workers.slice(0, MOST_ROWS).map(w => {
     const busy = cell();
     busy.append(share(w.utilisation));
     const does = w.condition === "busy" && w.trial !== null ? `busy with trial ${w.trial}` : w.condition;
@@ -284,6 +284,7 @@ async function keepUp() {
   setTimeout(keepUp, EVERY);
 }
 document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
-for (const id of ["axis-x", "axis-y"]) get(id).addEventListener("change", () => { if (known.view) draw(); });
-new ResizeObserver(() => { if (known.view) draw(); }).observe(document.body);
+for (const id of ["axis-x", "axis-y"]) get(id).addEventListener("change", () => { if (known.view) drawFront(known.view); });
+// only what depends on the width: a banner's coming changes the height, and is to stay
+new ResizeObserver(() => { if (known.view) { drawFront(known.view); drawHistory(known.view); } }).observe(document.body);
 keepUp();

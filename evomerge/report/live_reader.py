@@ -89,7 +89,7 @@ class LiveReader:
         )
 
     def _epoch(self, sessions: Sequence[Session]) -> str:
-        """Tells studies apart: by their first session, since a new file may get an old number."""
+        """Tells studies apart, by their first session too: file numbers are used again."""
         try:
             status = (self._run_dir / FILE_NAME).stat()
         except OSError as error:
@@ -205,7 +205,7 @@ def _advance(
         return Advance("sources and baselines", scored, len(plain))
     if counts.asked and not counts.open and (final := study.final.advance(changes)):
         return final
-    return Advance("search", counts.complete + counts.failed, budget.get("candidates"))
+    return Advance("search", counts.complete + counts.failed, budget.get("candidates") or None)
 
 
 def _limits(

@@ -97,10 +97,9 @@ class LiveServer(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """One request. Its path only ever chooses between three answers."""
+    """One request a connection. Its path only ever chooses between three answers."""
 
     server: LiveServer
-    protocol_version = "HTTP/1.1"
     server_version, sys_version = "evomerge", ""
     timeout = 60
 
@@ -126,7 +125,6 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815 - the base class's name
 
     def _refuse(self) -> None:
-        self.close_connection = True  # whatever the request carried is not read
         self.send_error(HTTPStatus.METHOD_NOT_ALLOWED, "This page is only to be read")
 
     do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_TRACE = do_CONNECT = _refuse  # noqa: N815
@@ -176,8 +174,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         if code == HTTPStatus.METHOD_NOT_ALLOWED:
             self.send_header("Allow", "GET, HEAD")
-        if self.close_connection:
-            self.send_header("Connection", "close")
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)

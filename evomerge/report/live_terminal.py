@@ -195,7 +195,7 @@ def _table(title: str) -> Table:
 
 
 def _front(view: LiveView, most: int) -> Table:
-    table = _table(f"front, {len(view.front)} candidates")
+    table = _table(f"front, {len(view.front)} candidate{'s' * (len(view.front) != 1)}")
     table.add_column("trial", justify="right")
     table.add_column("name")
     for label in view.labels:

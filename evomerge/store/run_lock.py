@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -48,14 +49,21 @@ class RunLock:
                 f"{run_dir}: another process is working on this run ({holder}). Wait for it or "
                 f"stop it first; 'evomerge status {run_dir}' shows how far it is."
             ) from error
-        self._file.truncate(0)
-        self._file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
-        self._file.flush()
+        try:
+            self._file.truncate(0)
+            self._file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
+            self._file.flush()
+        except OSError as error:
+            with suppress(OSError):  # what it still holds cannot be written either
+                self._file.close()
+            raise StoreError(f"{run_dir}: cannot write here: {error.strerror}.") from error
 
     def release(self) -> None:
         """Let the next process in."""
-        self._file.truncate(0)
-        self._file.close()
+        with suppress(OSError):  # on a full or vanished disk: closing drops the lock
+            self._file.truncate(0)
+        with suppress(OSError):
+            self._file.close()
 
     def __enter__(self) -> Self:
         """The lock itself."""

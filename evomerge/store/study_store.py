@@ -1,6 +1,7 @@
 """The study as one SQLite file with a single writer."""
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -79,14 +80,20 @@ class StudyStore:
             raise StoreError(f"{run_dir}: holds a study already; use 'evomerge resume'.")
         begun = run_dir / f".{FILE_NAME}.new"
         begun.unlink(missing_ok=True)
-        with cls(_connect(begun, read_only=False), begun) as store, store._transaction() as db:
-            for statement in TABLES.split(";\n"):
-                db.execute(statement)
-            db.execute(f"PRAGMA user_version = {FORMAT}")
-            db.executemany(
-                "INSERT INTO meta VALUES (?, ?)",
-                [(key, _json(value)) for key, value in meta.items()],
-            )
+        try:
+            # No WAL yet: what is in one when the file is renamed would be lost.
+            with cls(_connect(begun), begun) as store, store._transaction() as db:
+                for statement in TABLES.split(";\n"):
+                    db.execute(statement)
+                db.execute(f"PRAGMA user_version = {FORMAT}")
+                db.executemany(
+                    "INSERT INTO meta VALUES (?, ?)",
+                    [(key, _json(value)) for key, value in meta.items()],
+                )
+        except BaseException:
+            for left in (begun, begun.with_name(f"{begun.name}-journal")):
+                left.unlink(missing_ok=True)
+            raise
         begun.replace(path)  # a kill before this leaves no study, one after it a whole one
         sync_folder(run_dir)
         return cls.open(run_dir)
@@ -103,7 +110,8 @@ class StudyStore:
             raise StoreError(
                 f"{run_dir}: no {FILE_NAME} here; expected an evomerge run directory."
             )
-        store = cls(_connect(path, read_only=read_only), path)
+        connection = _connect_to_read(path) if read_only else _connect(path, journal="WAL")
+        store = cls(connection, path)
         with _reported(path):
             version = store._db.execute("PRAGMA user_version").fetchone()[0]
             if version != FORMAT:
@@ -290,16 +298,37 @@ _SELECT_TRIALS = (
 )
 
 
-def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
+def _connect(path: Path, journal: Literal["DELETE", "WAL"] = "DELETE") -> sqlite3.Connection:
     with _reported(path):
-        mode = "ro" if read_only else "rwc"
-        db = sqlite3.connect(
-            f"{path.resolve().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=30
-        )
-        if not read_only:
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = FULL")
+        db = _opened(path, "mode=rwc")
+        db.execute(f"PRAGMA journal_mode = {journal}")
+        db.execute("PRAGMA synchronous = FULL")
         return db
+
+
+def _connect_to_read(path: Path) -> sqlite3.Connection:
+    """Even to a reader SQLite shares memory in a file beside the study, if it can."""
+    with _reported(path):
+        db = _opened(path, "mode=ro")
+        try:
+            db.execute("PRAGMA schema_version")
+        except sqlite3.OperationalError:
+            db.close()
+            log = path.with_name(f"{path.name}-wal")
+            if os.access(path.parent, os.W_OK):
+                raise
+            if log.exists() and log.stat().st_size:
+                raise StoreError(
+                    f"{path}: its last changes are still in {log.name}, which cannot be read "
+                    "in a folder that is read-only; copy the whole run directory elsewhere."
+                ) from None
+            return _opened(path, "mode=ro&immutable=1")  # nobody can write there
+        return db
+
+
+def _opened(path: Path, mode: str) -> sqlite3.Connection:
+    uri = f"{path.resolve().as_uri()}?{mode}"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30)
 
 
 @contextmanager
