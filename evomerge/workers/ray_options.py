@@ -28,6 +28,17 @@ class RayOptions:
     copies: tuple[str, ...] = ()
     """Folders and files of the driver's machine that each other machine gets a copy of."""
 
+    def described(self, count: int, where: str) -> str:
+        """How many workers there are, where, and what each may use, in a sentence."""
+        gpus = f" and {self.gpus:g} GPU" if self.gpus else ""
+        limits = [f"{self.timeout:g} s a candidate"] * (self.timeout is not None)
+        if self.memory is not None:
+            limits.append(f"{self.memory / 2**30:.3g} GiB each")
+        return (
+            f"{count} worker{'s' * (count != 1)} with {self.cpus:g} "
+            f"core{'s' * (self.cpus != 1)}{gpus} each, on {where}"
+        ) + "".join(f"; at most {limit}" for limit in limits)
+
     @property
     def threads(self) -> int:
         """Threads of each worker: as many as it has whole cores."""

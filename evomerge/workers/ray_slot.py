@@ -87,3 +87,13 @@ class Slot:
             busy_seconds=self._busy + under_way,
             ready_seconds=now - self._first_ready if self._first_ready is not None else 0.0,
         )
+
+
+def cause_of_death(error: BaseException) -> str:
+    """Why a worker died, in one line: the last of Ray's account that is no mere detail."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if not line.startswith(_DETAILS)]
+    return "its worker died: " + (told[-1] if told else type(error).__name__)
+
+
+_DETAILS = ("class_name:", "actor_id:", "pid:", "namespace:", "ip:", "name:")

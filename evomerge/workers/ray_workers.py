@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from typing_extensions import override
 
@@ -22,7 +22,7 @@ from evomerge.workers.cluster_head import ClusterHead
 from evomerge.workers.contract import Job, JobResult, MakeEvaluation, Workers
 from evomerge.workers.copied_places import copied, copies_folder, list_place, read_part
 from evomerge.workers.ray_options import RayOptions
-from evomerge.workers.ray_slot import Slot, Task
+from evomerge.workers.ray_slot import Slot, Task, cause_of_death
 from evomerge.workers.worker_process import Ready, WorkerProcess
 
 RETRIES = 2
@@ -96,19 +96,12 @@ class RayWorkers(Workers):
     @property
     @override
     def plan(self) -> tuple[str, ...]:
-        options, first = self._options, self._first_ready()
-        gpus = f" and {options.gpus:g} GPU" if options.gpus else ""
+        first = self._first_ready()
         where = "local Ray" if self._local else f"the Ray cluster at {self._head.address}"
-        said = (
-            f"{len(self._slots)} workers with {options.cpus:g} core"
-            f"{'s' * (options.cpus != 1)}{gpus} each, on {where}"
-        )
-        if len(self._slots) < options.count:
-            said += f"; no more of the {options.count} asked for fit on {_resources()}"
-        limits = [f"{options.timeout:g} s a candidate"] * (options.timeout is not None)
-        if options.memory is not None:
-            limits.append(f"{options.memory / 2**30:.3g} GiB each")
-        return (said + "".join(f"; at most {limit}" for limit in limits), *first.facts)
+        said = self._options.described(len(self._slots), where)
+        if len(self._slots) < self._options.count:
+            said += f"; no more of the {self._options.count} asked for fit on {_resources()}"
+        return (said, *first.facts)
 
     @property
     @override
@@ -290,7 +283,7 @@ class RayWorkers(Workers):
         self._replace(slot)
 
     def _died(self, slot: Slot, error: BaseException) -> None:
-        why = _cause(error)
+        why = cause_of_death(error)
         ready = slot.ready
         task = slot.end_job(time.monotonic())
         if task is not None:
@@ -407,18 +400,6 @@ def _connect(address: str | None) -> bool:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)  # Ray takes it for itself
     return True
-
-
-def _cause(error: BaseException) -> str:
-    """Why a worker died, in one line."""
-    if isinstance(error, RayActorError):
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        told = [line for line in lines if not line.startswith(_DETAILS)]
-        return "its worker died: " + (told[-1] if told else type(error).__name__)
-    return f"its worker was lost: {type(error).__name__}: {error}"
-
-
-_DETAILS = ("class_name:", "actor_id:", "pid:", "namespace:", "ip:", "name:")
 
 
 def _resources() -> str:

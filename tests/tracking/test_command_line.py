@@ -9,24 +9,25 @@ import time
 import pytest
 from quickstart import write_experiment
 
+from evomerge.cli.main import main
 from evomerge.store.study_store import StudyStore
 
 DEADLINE = 120
 
 
-def command(*arguments, cwd, **environment):
+def command(*arguments, cwd):
     return subprocess.Popen(
         [sys.executable, "-m", "evomerge", *map(str, arguments)],
         cwd=cwd,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"} | environment,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
 
 
-def run(*arguments, cwd, **environment):
-    process = command(*arguments, cwd=cwd, **environment)
+def run(*arguments, cwd):
+    process = command(*arguments, cwd=cwd)
     out, errors = process.communicate(timeout=DEADLINE)
     return process.returncode, out, errors
 
@@ -39,12 +40,13 @@ def logged_steps(run_dir):
     return [event.step for event in read.Scalars("search/item evaluations")]
 
 
-def test_validate_names_a_missing_library_with_its_line(tmp_path):
+def test_validate_names_a_missing_library_with_its_line(tmp_path, capfd, monkeypatch):
     path = write_experiment(tmp_path, loggers=["tensorboard", "wandb"])
-    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['wandb'] = None\n")
-    before = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
-    code, _, errors = run("validate", path, cwd=tmp_path, PYTHONPATH=before)
-    assert code == 2
+    monkeypatch.setitem(sys.modules, "wandb", None)  # what makes Python find no such package
+    with pytest.raises(SystemExit) as ended:
+        main(["validate", str(path)])
+    assert ended.value.code == 2
+    errors = capfd.readouterr().err
     assert "pip install 'evomerge[wandb]'" in errors
     assert "loggers.1" in errors
 

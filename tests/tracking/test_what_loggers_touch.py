@@ -24,15 +24,14 @@ def loaded_by(code: str) -> set[str]:
 
 
 def test_an_experiment_without_loggers_loads_none_of_their_libraries():
-    everything = "import evomerge.experiment.api, evomerge.experiment.loggers"
-    assert not {*NAMES} & loaded_by(everything)
+    code = "import evomerge.experiment.loggers, evomerge.tracking.run_loggers"
+    assert not {*NAMES} & loaded_by(code)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_asking_whether_a_logger_can_be_used_does_not_load_it(name):
     code = (
-        "from evomerge.tracking.registry import logger_problem\n"
-        f"assert logger_problem({name!r}, {{}}) in (None, '') or True"
+        f"from evomerge.tracking.registry import logger_problem\nlogger_problem({name!r}, {{}})"
     )
     assert not {*NAMES} & loaded_by(code)
 
