@@ -7,6 +7,7 @@ from pathlib import Path
 from evomerge.experiment.fitness import is_calibrated
 from evomerge.experiment.fitness_spec import StudyCalibration
 from evomerge.experiment.prepare import Prepared
+from evomerge.optimizers.options import NSGA2_POPULATION
 from evomerge.search.budget import Budget
 
 
@@ -50,11 +51,12 @@ def _waits(prepared: Prepared) -> list[str]:
         )
     population = int(spec.optimizer.options.get("population") or 0)
     ahead = int(spec.optimizer.options.get("ahead") or 0)
-    if spec.optimizer.name == "nsga2" and spec.workers.count > max(1, ahead):
+    count, population = spec.workers.count, population or NSGA2_POPULATION
+    if spec.optimizer.name == "nsga2" and count > max(1, ahead):
+        enough = count * (2 if count <= population else 4)
         found.append(
-            f"at the end of each generation of {population or 24} up to {spec.workers.count} "
-            f"workers wait for its last candidate; 'optimizer.ahead: {spec.workers.count}' "
-            "keeps them busy."
+            f"at the end of each generation of {population} up to {count} workers wait for its "
+            f"last candidates; 'optimizer.ahead: {enough}' keeps them busy."
         )
     return found
 

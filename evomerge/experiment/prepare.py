@@ -18,6 +18,7 @@ from evomerge.experiment.fitness import (
     plain_items,
 )
 from evomerge.experiment.load import Experiment, load_experiment, load_remains
+from evomerge.experiment.loggers import logger_problems
 from evomerge.experiment.objectives import objective, objective_problems, size_findings
 from evomerge.experiment.places import located
 from evomerge.experiment.question_files import task_spec
@@ -91,6 +92,10 @@ def prepare(experiment: Experiment, *, offline: bool = False) -> Prepared:
         problems.config.append(f"{where}: {problem}")
     calibration = _fitness(experiment, spec, tasks, objectives, problems)
     banks, items = _items(experiment, spec, tasks, problems)
+    problems.config += [
+        f"{experiment.where('loggers', place)}: {problem}"
+        for place, problem in logger_problems(spec.loggers)
+    ]
     problems.raise_any()
     if space is None:
         raise ConfigError("the search space could not be built.")

@@ -20,6 +20,7 @@ from evomerge.experiment.build import (
 )
 from evomerge.experiment.crew import make_workers
 from evomerge.experiment.load import Experiment, with_other_workers
+from evomerge.experiment.loggers import with_loggers
 from evomerge.experiment.places import moved, relative_places, with_places
 from evomerge.experiment.plan import plan
 from evomerge.experiment.prepare import Prepared, prepare, prepare_file
@@ -32,6 +33,7 @@ from evomerge.search.budget import Budget, Spent, exhausted
 from evomerge.search.loop import Parts, Search
 from evomerge.search.observer import Announcement, Observer
 from evomerge.search.standings import Standings
+from evomerge.store.run_lock import FILE_NAME as LOCK_NAME
 from evomerge.store.run_lock import RunLock
 from evomerge.store.study_store import FILE_NAME, StudyStore
 from evomerge.workers.contract import Workers
@@ -77,8 +79,13 @@ def start(path: Path, options: RunOptions) -> Study:
             meta = study_meta(prepared, settings, initial)
             meta["relative_places"] = relative_places(prepared.spec, run_dir)
             _write_experiment(run_dir, experiment, prepared.spec)
-            with StudyStore.create(run_dir, meta) as store:
-                _session(store, prepared, workers, options.observer)
+            with (
+                StudyStore.create(run_dir, meta) as store,
+                with_loggers(
+                    options.observer, prepared.spec, run_dir, store, offline=options.offline
+                ) as observer,
+            ):
+                _session(store, prepared, workers, observer)
     return Study(run_dir)
 
 
@@ -124,7 +131,10 @@ def resume(run_dir: Path, options: ResumeOptions) -> Study:
                 store.set_meta("relative_places", relative_places(prepared.spec, run_dir))
             if options.add:
                 _extend(store, options.add)
-            _session(store, prepared, workers, options.observer)
+            with with_loggers(
+                options.observer, prepared.spec, run_dir, store, offline=options.offline
+            ) as observer:
+                _session(store, prepared, workers, observer)
     return Study(run_dir)
 
 
@@ -173,7 +183,8 @@ def _refuse_used(out: Path) -> None:
             f"{out} holds a study already; continue it with 'evomerge resume {out}', "
             "or choose another folder with --out."
         )
-    if out.is_dir() and any(out.iterdir()):
+    # What is left of a start that failed before there was a study is no study.
+    if out.is_dir() and {f.name for f in out.iterdir()} - {COPY, RESOLVED, LOCK_NAME}:
         raise StoreError(f"{out} is not empty; choose a new or empty folder with --out.")
 
 

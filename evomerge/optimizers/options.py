@@ -6,6 +6,8 @@ They stand apart from the optimizers so that checking a file loads neither pymoo
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+NSGA2_POPULATION = 24
+
 _CLOSED = ConfigDict(extra="forbid", strict=True)
 
 
@@ -19,7 +21,10 @@ class Nsga2Options:
     """Options of NSGA-II; the defaults suit 100 to 500 candidates."""
 
     population: int = Field(
-        24, ge=4, le=10_000, description="Candidates a generation, and parents kept."
+        NSGA2_POPULATION,
+        ge=4,
+        le=10_000,
+        description="Candidates a generation, and parents kept.",
     )
     crossover_probability: float = Field(
         0.9, ge=0, le=1, description="Share of parent pairs that are recombined."

@@ -69,13 +69,14 @@ class Asking:
         """Where the answers are kept."""
         self._scoring = scoring
         self._open: dict[int, tuple[Responses, int]] = {}
+        self._open_cost = 0
         self.answered = store.count_responses(scoring.asks)
         """Item evaluations behind everything that the study holds."""
 
     @property
     def open_cost(self) -> int:
         """Item evaluations under way."""
-        return sum(cost for _, cost in self._open.values())
+        return self._open_cost
 
     def known(self, trial: Trial) -> Responses:
         """What the trial's recipe has answered."""
@@ -92,7 +93,9 @@ class Asking:
         missing = _missing(items, known)
         if not missing:
             return False
-        self._open[trial.number] = (known, self._scoring.cost(missing))
+        cost = self._scoring.cost(missing)
+        self._open[trial.number] = (known, cost)
+        self._open_cost += cost
         self._workers.submit(Job(trial.number, trial.recipe, missing))
         return True
 
@@ -103,6 +106,7 @@ class Asking:
             self.look()
         job, result = done
         known, cost = self._open.pop(job.number)
+        self._open_cost -= cost
         self.answered += cost
         return Heard(job.number, result, known, cost)
 

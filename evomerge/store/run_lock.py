@@ -4,13 +4,16 @@ import fcntl
 import json
 import os
 import socket
+import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 from evomerge.core.errors import StoreError
 
 FILE_NAME = "run.lock"
+
+_ATTEMPTS, _PAUSE = 5, 0.02
 
 
 def is_held(run_dir: Path) -> bool:
@@ -40,7 +43,7 @@ class RunLock:
         except OSError as error:
             raise StoreError(f"{run_dir}: cannot write here: {error.strerror}.") from error
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(self._file)
         except OSError as error:
             self._file.seek(0)
             holder = self._file.read().strip() or "unknown"
@@ -72,3 +75,16 @@ class RunLock:
     def __exit__(self, *_: object) -> None:
         """Release on the way out, whatever happened."""
         self.release()
+
+
+def _lock(file: IO[str]) -> None:
+    """Take the lock; a viewer that is just looking whether it is held has it for an instant."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if attempt + 1 == _ATTEMPTS:
+                raise
+            time.sleep(_PAUSE)
+        else:
+            return

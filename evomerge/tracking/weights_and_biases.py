@@ -45,10 +45,10 @@ class WeightsAndBiasesLogger(Logger):
             PermissionError: Online without an API key.
         """
         settings = _settings(self._mode, facts.logs)
-        wandb.setup(settings)  # the run's settings alone do not silence everything
-        if self._mode == "online" and not wandb.login(prompt=False):
-            raise PermissionError("no API key: run 'wandb login', or set WANDB_API_KEY")
         with _exits_untouched():
+            wandb.setup(settings)  # the run's settings alone do not silence everything
+            if self._mode == "online" and not wandb.login(prompt=False):
+                raise PermissionError("no API key: run 'wandb login', or set WANDB_API_KEY")
             self._run = wandb.init(
                 project=self._options.get("project", "evomerge"),
                 entity=self._options.get("entity"),

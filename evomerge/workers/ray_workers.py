@@ -21,7 +21,7 @@ from evomerge.core.worker_state import Incident, WorkerState
 from evomerge.workers.cluster_head import ClusterHead
 from evomerge.workers.contract import Job, JobResult, MakeEvaluation, Workers
 from evomerge.workers.copied_places import copied, copies_folder, list_place, read_part
-from evomerge.workers.ray_options import RayOptions
+from evomerge.workers.ray_options import RayOptions, resources_text
 from evomerge.workers.ray_slot import Slot, Task, cause_of_death
 from evomerge.workers.worker_process import Ready, WorkerProcess
 
@@ -78,7 +78,7 @@ class RayWorkers(Workers):
         # The memory of a worker is watched beside its job, in a thread of its own.
         self._actors = ray.remote(concurrency_groups={"watch": 1})(_WorkerActor)
         try:
-            count = self._that_fit() if self._local else options.count
+            count = options.that_fit(ray.cluster_resources()) if self._local else options.count
         except ConfigError:
             self.close()
             raise
@@ -225,20 +225,12 @@ class RayWorkers(Workers):
 
     def _start(self, slot: Slot) -> None:
         options = self._options
-        threads = str(options.threads)
         actor = self._actors.options(
             num_cpus=options.cpus,
             num_gpus=options.gpus,
             max_restarts=0,
             max_task_retries=0,
-            runtime_env={
-                "env_vars": {
-                    "OMP_NUM_THREADS": threads,
-                    "MKL_NUM_THREADS": threads,
-                    "TOKENIZERS_PARALLELISM": "false",
-                    **options.env,
-                }
-            },
+            runtime_env={"env_vars": dict(options.environment)},
         )
         slot.begin(actor.remote(self._make, options.copies, self._node))
         self._listen(slot, "ready", slot.actor.prepare.remote())
@@ -321,19 +313,6 @@ class RayWorkers(Workers):
         number = task.job.number if task else None
         self._incidents.append(Incident(time.time(), slot.name, what, number))
 
-    def _that_fit(self) -> int:
-        """How many workers this machine has room for, of those asked for."""
-        options = self._options
-        have = ray.cluster_resources()
-        room = [int(have.get("CPU", 0) / options.cpus)] if options.cpus else []
-        room += [int(have.get("GPU", 0) / options.gpus)] if options.gpus else []
-        if room and min(room) < 1:
-            raise ConfigError(
-                f"workers: each needs {options.cpus:g} cores and {options.gpus:g} GPUs, this "
-                f"machine has {_resources()}; lower workers.cpus or workers.gpus."
-            )
-        return min([options.count, *room])
-
 
 class _WorkerActor(WorkerProcess):
     """A worker process that can fetch what lies on the driver's machine.
@@ -403,5 +382,4 @@ def _connect(address: str | None) -> bool:
 
 
 def _resources() -> str:
-    have = ray.cluster_resources()
-    return f"{have.get('CPU', 0):g} cores and {have.get('GPU', 0):g} GPUs"
+    return resources_text(ray.cluster_resources())

@@ -65,7 +65,7 @@ def test_presets_are_filled_in_and_left_out_keys_have_defaults(write):
     assert spec.space.operator == ("ties",)
     assert spec.space.layer_groups == 2
     assert spec.fitness.items.search == (20,)
-    assert (spec.seed, spec.optimizer.name, spec.workers.kind) == (0, "nsga2", "inline")
+    assert (spec.seed, spec.optimizer.name, spec.workers.kind) == (0, "nsga2", None)
     assert spec.evaluation.device == "cpu"
 
 
@@ -147,7 +147,7 @@ def test_a_specification_recorded_as_json_or_yaml_is_the_same_again(write):
         (["objectives.0.task=sort"], lambda s: s.objectives[0].task, "sort"),
         (["tasks.use.1.num_fewshot=0"], lambda s: s.tasks.use[1].num_fewshot, 0),
         (["models.base="], lambda s: s.models.base, None),
-        (["evaluation.threads=2"], lambda s: s.evaluation.threads, 2),
+        (["workers.cpus=2"], lambda s: s.workers.cpus, 2.0),
     ],
     ids=lambda value: "read" if callable(value) else str(value),
 )
