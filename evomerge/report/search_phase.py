@@ -192,9 +192,8 @@ def study_volume(facts: StudyFacts) -> Volume | None:
 
 def history(facts: StudyFacts, volume: Volume | None) -> History:
     """Best values and hypervolume over the candidates in the order they finished."""
-    done = sorted(
-        facts.complete("candidate"), key=lambda trial: (trial.finished_at or 0.0, trial.number)
-    )
+    place = {number: k for k, number in enumerate(facts.order)}
+    done = sorted(facts.complete("candidate"), key=lambda trial: place[trial.number])
     points = loss_matrix(facts, done)
     signs = np.array([objective.sign for objective in facts.objectives])
     steps, volumes = np.empty(0, dtype=np.int64), np.empty(0)

@@ -8,6 +8,7 @@ from evomerge.core.errors import StoreError
 from evomerge.core.objectives import Objective
 from evomerge.core.outcomes import GeneValue
 from evomerge.core.responses import Responses
+from evomerge.core.worker_state import Incident, WorkerState
 from evomerge.store.session_log import Session
 from evomerge.store.study_store import StudyStore
 from evomerge.store.trials import Trial
@@ -31,6 +32,21 @@ class GeneFacts:
     high: float | None = None
     log: bool = False
     options: tuple[GeneValue, ...] = ()
+
+
+@dataclass(frozen=True)
+class Crew:
+    """The workers of a session as they stood at its end."""
+
+    session: Session
+    workers: tuple[WorkerState, ...]
+    incidents: tuple[Incident, ...]
+
+    @property
+    def utilisation(self) -> float:
+        """Share of the workers' time spent on candidates."""
+        ready = sum(worker.ready_seconds for worker in self.workers)
+        return min(1.0, sum(w.busy_seconds for w in self.workers) / ready) if ready else 0.0
 
 
 @dataclass(frozen=True)
@@ -60,7 +76,13 @@ class StudyFacts:
     """Trial numbers scored on validation and on test items; None before the search ended."""
 
     trials: tuple[Trial, ...]
+    order: tuple[int, ...]
+    """Numbers of finished candidates as their outcomes came in, whatever the clock said."""
+
     sessions: tuple[Session, ...]
+    crews: tuple[Crew, ...]
+    """Of the sessions that had workers."""
+
     item_evaluations: int
     seconds: float
 
@@ -101,10 +123,21 @@ def read_facts(store: StudyStore) -> StudyFacts:
         budget=store.meta("budget") or {},
         finalists={s: tuple(n) for s, n in finalists.items()} if finalists else None,
         trials=tuple(store.trials()),
+        order=tuple(n for e in store.events() if e.kind == "tell" for n in e.trials),
         sessions=tuple(store.sessions.all()),
+        crews=_crews(store),
         item_evaluations=store.count_responses(store.meta("asks")),
         seconds=store.sessions.seconds_worked(),
     )
+
+
+def _crews(store: StudyStore) -> tuple[Crew, ...]:
+    log = store.sessions
+    found = [
+        Crew(session, tuple(log.workers(session.id)), tuple(log.incidents(session.id)))
+        for session in log.all()
+    ]
+    return tuple(crew for crew in found if crew.workers)
 
 
 def known_responses(store: StudyStore, facts: StudyFacts, trial: Trial) -> Responses:

@@ -90,6 +90,12 @@ def status_lines(summary: Summary, run_dir: Path, *, running: bool) -> list[Text
         ),
         Text(summary.verdict),
     ]
+    if summary.facts.crews:
+        crew = summary.facts.crews[-1]
+        lines.insert(
+            3,
+            Text(f"{_workers(len(crew.workers))}, {crew.utilisation:.0%} of the time at work"),
+        )
     lines += [
         Text(f"failed {len(failure.trials)}×, {failure.stage}: {failure.reason}")
         for failure in summary.failures[:3]
@@ -118,3 +124,7 @@ def _state(summary: Summary, *, running: bool) -> str:
 
 def _pace(rate: float | None) -> str:
     return f", {rate:.3g} candidates a minute" if rate else ""
+
+
+def _workers(count: int) -> str:
+    return f"{count} worker{'s' * (count != 1)}"
