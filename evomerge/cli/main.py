@@ -18,6 +18,7 @@ _COMMANDS = {
     "watch": "Follow a run on the terminal.",
     "serve": "Show a run on a web page of this machine that keeps up to date.",
     "report": "Rebuild a run's report.",
+    "estimate": "Tell what a run would take, from one timed candidate.",
     "validate": "Check an experiment without running it.",
     "calibrate": "Have models answer whole banks, so that a few items tell the rest.",
     "merge": "Merge a recipe into a model folder.",

@@ -29,6 +29,7 @@ from evomerge.fitness.harness import HarnessTask, ItemScorer, ScoringSettings
 from evomerge.fitness.item_bank import SPLITS
 from evomerge.merging.compatibility import check_finite
 from evomerge.merging.engine import MergeEngine
+from evomerge.merging.placement import Placement, place_sources
 from evomerge.optimizers.contract import Optimizer
 from evomerge.optimizers.registry import make_optimizer
 from evomerge.search.evaluate import evaluator
@@ -50,7 +51,8 @@ def make_evaluation(prepared: Prepared) -> Evaluation:
     device = _device(prepared.spec)
     # The same for every kind and number of workers: sums depend on how threads share them.
     torch.set_num_threads(max(1, int(prepared.spec.workers.cpus)))
-    engine = MergeEngine(prepared.sources)
+    placement = _placement(prepared, device)
+    engine = MergeEngine(prepared.sources, placement.kept if placement else ())
     reference = prepared.models.sources[0].name
     recipe = prepared.models.recipe([Rule("passthrough", {reference: {}})])
     model = engine.resident_model(recipe, dtype=_dtype(prepared), device=device)
@@ -79,6 +81,7 @@ def make_evaluation(prepared: Prepared) -> Evaluation:
     return Evaluation(
         evaluator(merged.merge, answer, neighbourhood=neighbours),
         scorer.settings | stability_settings(prepared),
+        (placement.described(),) if placement else (),
     )
 
 
@@ -231,6 +234,23 @@ def _dtype(prepared: Prepared) -> torch.dtype:
         asked_name = asked
     dtype: torch.dtype = getattr(torch, asked_name)
     return dtype
+
+
+def _placement(prepared: Prepared, device: torch.device) -> Placement | None:
+    """What a worker's GPU holds; None on a CPU, which maps the sources."""
+    if device.type != "cuda":
+        return None
+    gpus = prepared.spec.workers.gpus
+    free, total = torch.cuda.mem_get_info(device)
+    share = int(total * gpus) if 0 < gpus < 1 else total
+    torch.cuda.set_per_process_memory_fraction(share / total, device)
+    stored = {
+        name: sum(info.end - info.start for info in source.tensors.values())
+        for name, source in prepared.sources.items()
+    }
+    reference = prepared.sources[prepared.models.sources[0].name]
+    entries = sum(info.entries for info in reference.tensors.values())
+    return place_sources(stored, entries * _dtype(prepared).itemsize, free, share)
 
 
 def _device(spec: ExperimentSpec) -> torch.device:

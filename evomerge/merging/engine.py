@@ -1,7 +1,7 @@
 """Merging by recipe: tensor by tensor, into a resident model or out to an export."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +10,7 @@ from evomerge.core.errors import CheckpointError, ConfigError
 from evomerge.core.recipe import Recipe, Rule
 from evomerge.merging.checkpoint import SourceModel
 from evomerge.merging.compatibility import check_tensors, nearest
+from evomerge.merging.device_tensors import DeviceTensors
 from evomerge.merging.operators.contract import MaskKey, Operator, Settings
 from evomerge.merging.operators.registry import operator
 from evomerge.merging.recipe_check import OUTPUT_DTYPES, validate_recipe
@@ -51,10 +52,12 @@ class MergeEngine:
 
     Args:
         sources: Opened source models by the names that recipes use.
+        kept: Those whose tensors stay on the device once they were read.
     """
 
-    def __init__(self, sources: Mapping[str, SourceModel]) -> None:
+    def __init__(self, sources: Mapping[str, SourceModel], kept: Collection[str] = ()) -> None:
         self.sources = dict(sources)
+        self._tensors = DeviceTensors(self.sources, kept)
         self._fitting: set[tuple[str, tuple[str, ...]]] = set()
 
     def plan(self, recipe: Recipe) -> list[MergedTensor]:
@@ -220,7 +223,7 @@ class MergeEngine:
                 raise CheckpointError(
                     f"{model}: has no tensor {name}{nearest(name, source.tensors)}."
                 )
-            tensors.append(source.read(stored, device))
+            tensors.append(self._tensors.read(model, stored, device))
         return tensors
 
 

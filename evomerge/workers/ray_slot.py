@@ -90,10 +90,16 @@ class Slot:
 
 
 def cause_of_death(error: BaseException) -> str:
-    """Why a worker died, in one line: the last of Ray's account that is no mere detail."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if not line.startswith(_DETAILS)]
-    return "its worker died: " + (told[-1] if told else type(error).__name__)
+    """Why a worker died, in a few words taken from Ray's long account."""
+    account = str(error)
+    if "OUT_OF_MEMORY" in account or "low on memory" in account:
+        return "its worker was stopped by Ray, since its machine was running out of memory"
+    lines = [line.strip() for line in account.splitlines() if line.strip()]
+    told = [line for line in lines if not line.startswith(_DETAILS)] or [type(error).__name__]
+    text = told[-1].partition(" Worker exit type:")[0].partition(" Node Id:")[0]
+    for opening in ("The actor is dead because ", "The actor died because "):
+        text = text.removeprefix(opening)
+    return text.rstrip(".")
 
 
 _DETAILS = ("class_name:", "actor_id:", "pid:", "namespace:", "ip:", "name:")
