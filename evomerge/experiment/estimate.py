@@ -21,6 +21,9 @@ from evomerge.workers.worker_process import private_memory
 _TRIAL_BYTES = 800
 """Of a trial in the database besides genome, recipe and answers: keys, events, indexes."""
 
+_TIMED = 64
+"""Items a task put to the timed candidate, at most."""
+
 _PAGES = 1.15
 """What SQLite's pages take more than what is written into them."""
 
@@ -140,7 +143,8 @@ def _timed(prepared: Prepared, evaluate: Evaluate) -> _Timed:
     genes = prepared.space.genes
     genome = genome_from_unit(genes, [0.5] * len(genes))
     recipe = prepared.space.decode(genome)
-    items = _first_items(prepared.banks, _rungs(prepared)[0])
+    last = _rungs(prepared)[-1]
+    items = _first_items(prepared.banks, _TIMED if last is None else min(last, _TIMED))
     few = {task: chosen[:1] for task, chosen in items.items()}
     evaluate(Job(0, recipe, few))  # first calls of kernels, templates and tokenizers
     result = evaluate(Job(0, recipe, items))
