@@ -119,9 +119,11 @@ optimizer:               # nsga2: several objectives; cma_es: one; random: basel
 budget:                  # a hard total; also: minutes, item_evaluations
   candidates: 240
 
+workers:                 # processes; the result is the same for any number of them
+  count: 1               # with 'gpus: 1' on a GPU each; 'address: auto' on a Ray cluster
+
 evaluation:              # part of a score's identity, fixed for a run
   dtype: auto            # as the base is stored (float16 on a CPU: float32), or name one
-  device: cpu            # or cuda
   batch_size: 32
   apply_chat_template: false
 """
