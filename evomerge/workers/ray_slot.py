@@ -29,7 +29,7 @@ class Slot:
 
     task: Task | None = None
     since: float = 0.0
-    """When the job began."""
+    """When the job began, or when the next process may be started."""
 
     early_deaths: int = 0
     """Processes in a row that died before they were ready."""
@@ -50,6 +50,11 @@ class Slot:
         self.actor = actor
         self.life += 1
         self.condition = "starting"
+
+    def rest(self, until: float) -> None:
+        """Its process has gone; the next one may be started then."""
+        self.condition, self.actor, self.since = "starting", None, until
+        self.life += 1
 
     def is_ready(self, now: float, node: str) -> None:
         """The process can take jobs."""
@@ -94,6 +99,8 @@ def cause_of_death(error: BaseException) -> str:
     account = str(error)
     if "OUT_OF_MEMORY" in account or "low on memory" in account:
         return "its worker was stopped by Ray, since its machine was running out of memory"
+    if "never ran" in account:
+        return "its process died before it could start"
     lines = [line.strip() for line in account.splitlines() if line.strip()]
     told = [line for line in lines if not line.startswith(_DETAILS)] or [type(error).__name__]
     text = told[-1].partition(" Worker exit type:")[0].partition(" Node Id:")[0]

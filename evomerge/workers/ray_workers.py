@@ -28,8 +28,9 @@ from evomerge.workers.worker_process import Ready, WorkerProcess
 RETRIES = 2
 """So often a job is given to another worker when its worker has died."""
 
-_STARTS = 3
-"""So often in a row a worker may die before it is ready; then it is given up."""
+_STARTS, _STARTS_LATER = 3, 12
+"""So often in a row a worker may die before it is ready; then it is given up. What others have
+shown to be possible is tried more often, with pauses."""
 
 _START_SECONDS = 900.0
 """After which a run without a single ready worker ends."""
@@ -247,6 +248,8 @@ class RayWorkers(Workers):
         now = time.monotonic()
         limit = self._options.timeout
         for slot in self._slots:
+            if slot.actor is None and slot.condition == "starting" and now >= slot.since:
+                self._start(slot)
             if limit is not None and slot.condition == "busy" and now - slot.since > limit:
                 self._give_up(
                     slot,
@@ -288,8 +291,8 @@ class RayWorkers(Workers):
                 self._done.append((task.job, Failed("evaluate", reason)))
         self._note(slot, why, task)
         slot.early_deaths = 0 if ready else slot.early_deaths + 1
-        if slot.early_deaths < _STARTS:
-            self._replace(slot)
+        if slot.early_deaths < (_STARTS if self._first is None else _STARTS_LATER):
+            self._replace(slot, _pause(slot.early_deaths))
         else:
             slot.lose()
 
@@ -300,10 +303,10 @@ class RayWorkers(Workers):
         self._kill(slot)
         slot.lose()
 
-    def _replace(self, slot: Slot) -> None:
+    def _replace(self, slot: Slot, pause: float = 0.0) -> None:
         self._kill(slot)
         slot.restarts += 1
-        self._start(slot)
+        slot.rest(time.monotonic() + pause)
 
     def _kill(self, slot: Slot) -> None:
         if slot.actor is not None:
@@ -379,6 +382,11 @@ def _connect(address: str | None) -> bool:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)  # Ray takes it for itself
     return True
+
+
+def _pause(deaths: int) -> float:
+    """Seconds before a worker is started again that has died so often before it was ready."""
+    return min(60.0, 2.0 ** (deaths - 1)) if deaths > 1 else 0.0
 
 
 def _resources() -> str:

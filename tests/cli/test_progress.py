@@ -22,13 +22,17 @@ def said(observer):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_that_a_library_swallows_stops_before_the_next_result(observer, number):
-    with pytest.raises(KeyboardInterrupt), stoppable(observer):
-        try:
-            os.kill(os.getpid(), number)
-            signal.pause()
-        except BaseException:  # noqa: BLE001 - as such libraries do
-            pass
-        observer.check()
+    def work() -> None:
+        with stoppable(observer):
+            try:
+                os.kill(os.getpid(), number)
+                signal.pause()
+            except BaseException:  # noqa: BLE001 - as such libraries do
+                pass
+            observer.check()
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
     assert "Stopped" in said(observer)
 
 

@@ -8,11 +8,12 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
-from quickstart import ZOO, write_experiment
+from quickstart import ROOT, ZOO, write_experiment
 
 import evomerge
 from evomerge.store.study_store import StudyStore
@@ -137,32 +138,57 @@ def actors(driver: psutil.Process) -> list[psutil.Process]:
     return [p for p in driver.children(recursive=True) if "_WorkerActor" in name_of(p)]
 
 
+class Storm(threading.Thread):
+    """Kills random workers of a run, some seconds apart, until it ends or so many are dead."""
+
+    def __init__(self, process, run_dir: Path, most: int, apart: tuple[float, float]) -> None:
+        super().__init__()
+        self._process, self._run_dir, self._most, self._apart = process, run_dir, most, apart
+        self.kills = 0
+
+    def run(self) -> None:
+        rng = random.Random(4)
+        wait_for_trials(self._process, self._run_dir, 2)
+        while self._process.poll() is None and self.kills < self._most:
+            with suppress(psutil.Error):  # of a process that is ending already
+                alive = actors(psutil.Process(self._process.pid))
+                if alive:
+                    rng.choice(alive).send_signal(signal.SIGKILL)
+                    self.kills += 1
+            time.sleep(rng.uniform(*self._apart))
+
+
 def test_a_storm_of_kills_changes_nothing_that_the_search_finds(tmp_path, undisturbed):
     run_dir = tmp_path / "run"
     process = command("run", str(experiment(tmp_path)), "--out", str(run_dir), cwd=tmp_path)
-    kills = []
-
-    def storm() -> None:
-        rng = random.Random(4)
-        wait_for_trials(process, run_dir, 2)
-        while process.poll() is None and len(kills) < 6:
-            alive = actors(psutil.Process(process.pid))
-            if alive:
-                victim = rng.choice(alive)
-                kills.append(victim.pid)
-                victim.send_signal(signal.SIGKILL)
-            time.sleep(rng.uniform(0.2, 3.0))
-
-    thread = threading.Thread(target=storm)
-    thread.start()
+    storm = Storm(process, run_dir, 6, (0.2, 3.0))
+    storm.start()
     _, errors = process.communicate(timeout=DEADLINE)
-    thread.join()
+    storm.join()
     assert process.returncode == 0, errors
-    assert len(kills) >= 3
+    assert storm.kills >= 3
     assert content(run_dir) == undisturbed
     incidents = rows(run_dir, "SELECT what FROM incidents")
-    assert sum("died" in what for (what,) in incidents) >= len(kills) - 1
+    assert sum("died" in what for (what,) in incidents) >= storm.kills - 1
     assert "died" in errors
+
+
+@pytest.mark.slow
+def test_a_storm_of_kills_changes_nothing_of_the_whole_quickstart(tmp_path):
+    file = str(ROOT / "experiments" / "quickstart" / "experiment.yaml")
+    found = []
+    for number in (1, 2):
+        run_dir = tmp_path / str(number)
+        arguments = ["run", file, "--out", str(run_dir), "-o", f"workers.count={number}"]
+        process = command(*arguments, cwd=tmp_path)
+        storm = Storm(process, run_dir, 20, (4.0, 8.0))
+        storm.start()
+        _, errors = process.communicate(timeout=4 * DEADLINE)
+        storm.join()
+        assert process.returncode == 0, errors
+        assert storm.kills >= 8 * (number - 1)
+        found.append(content(run_dir))
+    assert found[0] == found[1]
 
 
 def test_a_killed_driver_leaves_no_processes_and_another_number_of_workers_goes_on(
