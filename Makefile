@@ -24,11 +24,12 @@ $(VENV)/installed: pyproject.toml constraints.txt
 demo: setup  ## search over the embedded models and leave a report
 	$(BIN)/evomerge run experiments/quickstart/experiment.yaml
 
+# In the files' own order, since the long ones, of the command line, come first.
 test: setup  ## run the tests
-	$(TEST_ENV) $(BIN)/python -m pytest -n auto --dist loadfile
+	$(TEST_ENV) $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-all: setup  ## run every test, the slow ones with larger models too
-	$(TEST_ENV) $(BIN)/python -m pytest -n auto --dist loadfile -m ''
+	$(TEST_ENV) $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m ''
 
 lint: setup  ## check style, types and import direction
 	$(BIN)/ruff check .

@@ -14,6 +14,7 @@ from evomerge.core.recipe import Recipe, Rule, Source
 from evomerge.core.responses import ItemResponses
 from evomerge.workers.contract import Answered, Evaluation, Job, JobResult
 
+HOARD: list[bytes] = []
 RECIPE = Recipe((Source("a", "a"),), (Rule("linear", {"a": {}}),))
 
 
@@ -43,6 +44,9 @@ class Faulty:
     """Jobs that take memory without end."""
 
     raises: tuple[int, ...] = ()
+    hoards: bool = False
+    """Keeps 80 MiB of each job, and takes its time."""
+
     seconds: float = 0.0
 
     def __call__(self, copies: Mapping[str, str]) -> Evaluation:
@@ -64,6 +68,9 @@ class Faulty:
         while job.number in self.eats:
             eaten.append(b"x" * 2**23)
             time.sleep(0.01)
+        if self.hoards:
+            HOARD.append(os.urandom(2**20) * 80)
+            time.sleep(0.5)
         time.sleep(self.seconds)
         return answer(job)
 
@@ -78,6 +85,8 @@ class Unprepared:
 
     def __call__(self, copies: Mapping[str, str]) -> Evaluation:
         if not self.only_in or self.only_in in os.environ:
+            if self.how == "is away":
+                raise FileNotFoundError("a disk that is away")
             if self.how == "dies":
                 os.kill(os.getpid(), signal.SIGKILL)
             raise ConfigError(["models.base: no such folder.", "models.experts: none."])

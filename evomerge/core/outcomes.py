@@ -8,7 +8,8 @@ GeneValue = float | int | str
 Genome = Mapping[str, GeneValue]
 """Gene values by gene name, in the search space's order."""
 
-Stage = Literal["merge", "evaluate", "score"]
+Stage = Literal["merge", "evaluate", "score", "worker"]
+"""What failed; ``worker``: what it ran in died, took too long or too much memory."""
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,8 @@ def make_evaluation(prepared: Prepared) -> Evaluation:
     spec = prepared.spec.evaluation
     device = _device(prepared.spec)
     # The same for every kind and number of workers: sums depend on how threads share them.
-    torch.set_num_threads(max(1, int(prepared.spec.workers.cpus)))
+    threads = max(1, int(prepared.spec.workers.cpus))
+    torch.set_num_threads(threads)
     placement = _placement(prepared, device)
     engine = MergeEngine(prepared.sources, placement.kept if placement else ())
     reference = prepared.models.sources[0].name
@@ -80,7 +81,7 @@ def make_evaluation(prepared: Prepared) -> Evaluation:
     neighbours = neighbourhood(prepared, engine, model)
     return Evaluation(
         evaluator(merged.merge, answer, neighbourhood=neighbours),
-        scorer.settings | stability_settings(prepared),
+        scorer.settings | stability_settings(prepared) | {"threads": threads},
         (placement.described(),) if placement else (),
     )
 

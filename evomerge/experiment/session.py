@@ -80,13 +80,24 @@ def start(path: Path, options: RunOptions) -> Study:
             meta["relative_places"] = relative_places(prepared.spec, run_dir)
             _write_experiment(run_dir, experiment, prepared.spec)
             with (
-                StudyStore.create(run_dir, meta) as store,
+                _created(run_dir, meta) as store,
                 with_loggers(
                     options.observer, prepared.spec, run_dir, store, offline=options.offline
                 ) as observer,
             ):
                 _session(store, prepared, workers, observer)
     return Study(run_dir)
+
+
+def _created(run_dir: Path, meta: Mapping[str, Any]) -> StudyStore:
+    """A new study; where that fails, nothing that would be in the way of another try stays."""
+    try:
+        return StudyStore.create(run_dir, meta)
+    except BaseException:
+        for name in (COPY, RESOLVED):
+            with suppress(OSError):
+                (run_dir / name).unlink(missing_ok=True)
+        raise
 
 
 @dataclass(frozen=True)
@@ -183,8 +194,7 @@ def _refuse_used(out: Path) -> None:
             f"{out} holds a study already; continue it with 'evomerge resume {out}', "
             "or choose another folder with --out."
         )
-    # What is left of a start that failed before there was a study is no study.
-    if out.is_dir() and {f.name for f in out.iterdir()} - {COPY, RESOLVED, LOCK_NAME}:
+    if out.is_dir() and {f.name for f in out.iterdir()} - {LOCK_NAME}:
         raise StoreError(f"{out} is not empty; choose a new or empty folder with --out.")
 
 

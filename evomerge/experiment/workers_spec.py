@@ -1,12 +1,26 @@
 """The ``workers:`` section of an experiment file."""
 
+import re
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 _OF_PROCESSES = ("address", "env", "timeout", "memory", "sources")
 """Keys that only mean something for workers in processes of their own."""
+
+
+def _as_text(given: Any) -> Any:  # noqa: ANN401 - whatever the YAML holds
+    return str(given) if type(given) in (int, float) else given
 
 
 class WorkersSpec(BaseModel):
@@ -18,7 +32,7 @@ class WorkersSpec(BaseModel):
     """``inline`` is this process; None takes it for one worker and ``ray`` for more."""
 
     count: int = Field(default=1, ge=1, le=100_000)
-    cpus: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    cpus: float = Field(default=1.0, ge=0.01, allow_inf_nan=False)
     """Cores of each worker; it runs as many threads, one at least."""
 
     gpus: float = Field(default=0.0, ge=0, allow_inf_nan=False)
@@ -28,10 +42,10 @@ class WorkersSpec(BaseModel):
     """Of a Ray cluster, ``auto`` for the one that this machine belongs to; None starts Ray on
     this machine for the length of the run."""
 
-    env: Mapping[str, str] = Field(default_factory=dict)
+    env: Mapping[str, Annotated[str, BeforeValidator(_as_text)]] = Field(default_factory=dict)
     """Environment variables of the workers."""
 
-    timeout: float = Field(default=3600.0, gt=0, allow_inf_nan=False)
+    timeout: float = Field(default=3600.0, ge=1, allow_inf_nan=False)
     """Seconds after which a candidate is given up and its worker replaced."""
 
     memory: float | None = Field(default=None, gt=0, allow_inf_nan=False)
@@ -41,6 +55,24 @@ class WorkersSpec(BaseModel):
     sources: Literal["path", "copy"] = "path"
     """Models, tasks and files lie at the same path on every machine, or each machine gets a
     copy of them in its cache."""
+
+    @field_validator("address")
+    @classmethod
+    def _address_is_a_cluster(cls, given: str | None) -> str | None:
+        if given is not None and (not given or "://" in given):
+            raise ValueError(
+                f"must be 'auto' or host:port of a cluster that this machine belongs to, found "
+                f"{given!r}"
+            )
+        return given
+
+    @field_validator("env")
+    @classmethod
+    def _names_of_variables(cls, given: Mapping[str, str]) -> Mapping[str, str]:
+        bad = [name for name in given if not _VARIABLE.fullmatch(name)]
+        if bad:
+            raise ValueError(f"names must be letters, digits and _, found {bad}")
+        return given
 
     @property
     def on_ray(self) -> bool:

@@ -57,7 +57,7 @@ class FinalScoring:
         final = [*(n for n in confirmed if n in plain), *undominated(points)]
         tested = self._rescored([trials[n] for n in final], "test")
         self._store.set_meta("finalists", {"validation": confirmed, "test": tested})
-        self._store.set_meta("unscored", self._unscored)
+        self._store.set_meta("unscored", sorted(self._unscored))
 
     def _rescored(self, trials: Sequence[Trial], split: Phase) -> list[int]:
         """Put a split's items to trials; gives those that answered them all."""

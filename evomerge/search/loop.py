@@ -110,6 +110,7 @@ class Search:
                 Trial(number, b.kind, b.name, b.recipe, "open", asked_at=self._parts.clock())
                 for number, b in enumerate(self._parts.space.baselines(), 1)
             )
+        self._reopen_lost()
         plain = [t for t in self._trials.values() if t.kind != "candidate"]
         waiting = [t for t in plain if t.status == "open"]
         self._begin_phase("sources and baselines", len(plain) - len(waiting), len(plain))
@@ -123,6 +124,18 @@ class Search:
                 "no source model could be scored, so no merge of them can be judged: "
                 + "; ".join(reasons)
             )
+
+    def _reopen_lost(self) -> None:
+        """Ask sources and baselines again that an earlier session's workers failed at.
+
+        Only while nothing has been proposed, since candidates race against their scores.
+        """
+        if self._candidates:
+            return
+        for trial in list(self._trials.values()):
+            if trial.failure is not None and trial.failure.stage == "worker":
+                self._store.reopen_trial(trial.number)
+                self._trials[trial.number] = replace(trial, status="open", failure=None)
 
     def _heard_of_plain(self, heard: Heard) -> None:
         self._finish(self._charged(heard), heard, self._scoring.items["search"])

@@ -204,6 +204,15 @@ class StudyStore:
             if trial.kind == "candidate":
                 _add_event(db, Event("tell", 1, (trial.number,)))
 
+    def reopen_trial(self, number: int) -> None:
+        """Take back the failure of a source or baseline."""
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE trials SET status = 'open', stage = NULL, reason = NULL "
+                "WHERE number = ? AND status = 'failed' AND kind != 'candidate'",
+                (number,),
+            )
+
     def trials(self) -> list[Trial]:
         """Every trial in order of its number."""
         return [_trial(row) for row in self._all(f"{_SELECT_TRIALS} ORDER BY number")]

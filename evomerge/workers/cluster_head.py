@@ -33,7 +33,7 @@ class ClusterHead:
         if now - self._looked < _HEAD_SECONDS:
             return
         self._looked = now
-        if self._answers():
+        if self.answers():
             self._answered = now
         elif now - self._answered > _HEAD_GONE_SECONDS:
             raise WorkersError(
@@ -42,7 +42,8 @@ class ClusterHead:
                 "the cluster is back, or on another one."
             )
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Whether it takes a connection."""
         host, _, port = self.address.rpartition(":")
         try:
             with socket.create_connection((host.strip("[]"), int(port)), timeout=2):

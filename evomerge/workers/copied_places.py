@@ -10,6 +10,9 @@ from pathlib import Path
 
 from evomerge.core.atomic_write import new_folder
 
+_RUN = "study.db"
+"""What tells a run directory, which may lie in a folder of code and changes all the time."""
+
 _CHUNK = 64 * 2**20
 """Bytes sent at once."""
 
@@ -23,7 +26,7 @@ class Listing:
     """Bytes by path within the place."""
 
     digest: str
-    """Of names, sizes and times of change."""
+    """Of the place, and of its files' names, sizes and times of change."""
 
 
 Read = Callable[[str, str, int, int], bytes]
@@ -37,8 +40,8 @@ def list_place(place: str) -> Listing:
         OSError: It cannot be read.
     """
     root = Path(place)
-    files = sorted(f for f in root.rglob("*") if f.is_file()) if root.is_dir() else [root]
-    seen = hashlib.sha256()
+    files = _files(root) if root.is_dir() else [root]
+    seen = hashlib.sha256(f"{place}\0".encode())
     sizes: dict[str, int] = {}
     for file in files:
         name = file.relative_to(root).as_posix() if root.is_dir() else root.name
@@ -46,6 +49,19 @@ def list_place(place: str) -> Listing:
         sizes[name] = stat.st_size
         seen.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
     return Listing(root.is_dir(), sizes, seen.hexdigest()[:32])
+
+
+def _files(folder: Path) -> list[Path]:
+    """Its files, but for hidden ones, compiled code and run directories in it."""
+    found: list[Path] = []
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.name == "__pycache__":
+            continue
+        if path.is_dir() and not (path / _RUN).exists():
+            found += _files(path)
+        elif path.is_file():
+            found.append(path)
+    return found
 
 
 def read_part(place: str, name: str, start: int, length: int) -> bytes:

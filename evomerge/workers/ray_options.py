@@ -67,6 +67,26 @@ class RayOptions:
             )
         return min([self.count, *room])
 
+    def fit(self, have: Mapping[str, float]) -> bool:
+        """Whether a worker fits on a machine with so much ``CPU`` and ``GPU``."""
+        return have.get("CPU", 0) >= self.cpus and have.get("GPU", 0) >= self.gpus
+
+    def no_room(self, have: Mapping[str, float], minutes: float) -> str:
+        """What to say where nothing can be done for want of room."""
+        return (
+            f"no worker has been ready for {minutes:g} minutes; each needs {self.cpus:g} cores "
+            f"and {self.gpus:g} GPUs, the cluster has {resources_text(have)}. Go on when there "
+            "is room, or with smaller workers."
+        )
+
+    def too_large(self, held: int) -> str:
+        """What to say of a worker that holds too many bytes."""
+        limit = (self.memory or 0) / 2**30
+        return (
+            f"its worker held {held / 2**30:.2f} GiB, more than the {limit:.3g} GiB of "
+            "workers.memory, and was replaced"
+        )
+
     @property
     def environment(self) -> dict[str, str]:
         """Variables of the workers: as many threads as whole cores, and what the user gave."""

@@ -19,7 +19,7 @@ class Task:
 class Slot:
     """A worker as the driver knows it."""
 
-    name: str
+    number: int
     condition: WorkerCondition = "starting"
     actor: Any = field(default=None, repr=False)
     """Handle of the process that fills it now."""
@@ -35,10 +35,18 @@ class Slot:
     """Processes in a row that died before they were ready."""
 
     restarts: int = 0
+    fresh: bool = True
+    """Whether its process has done no job yet."""
+
     _node: str = ""
     _jobs: int = 0
     _busy: float = 0.0
     _first_ready: float | None = None
+
+    @property
+    def name(self) -> str:
+        """As users know it; they count from 1."""
+        return f"worker {self.number + 1}"
 
     @property
     def ready(self) -> bool:
@@ -49,6 +57,7 @@ class Slot:
         """A process is being started."""
         self.actor = actor
         self.life += 1
+        self.fresh = True
         self.condition = "starting"
 
     def rest(self, until: float) -> None:
@@ -71,6 +80,7 @@ class Slot:
         task, self.task = self.task, None
         if task is not None:
             self.condition = "idle"
+            self.fresh = False
             self._busy += now - self.since
             self._jobs += 1
         return task
@@ -97,10 +107,9 @@ class Slot:
 def cause_of_death(error: BaseException) -> str:
     """Why a worker died, in a few words taken from Ray's long account."""
     account = str(error)
-    if "OUT_OF_MEMORY" in account or "low on memory" in account:
-        return "its worker was stopped by Ray, since its machine was running out of memory"
-    if "never ran" in account:
-        return "its process died before it could start"
+    for sign, plainly in _PLAINLY.items():
+        if sign in account:
+            return plainly
     lines = [line.strip() for line in account.splitlines() if line.strip()]
     told = [line for line in lines if not line.startswith(_DETAILS)] or [type(error).__name__]
     text = told[-1].partition(" Worker exit type:")[0].partition(" Node Id:")[0]
@@ -109,4 +118,16 @@ def cause_of_death(error: BaseException) -> str:
     return text.rstrip(".")
 
 
+_PLAINLY = {
+    "OUT_OF_MEMORY": "Ray stopped it, since its machine was running out of memory",
+    "low on memory": "Ray stopped it, since its machine was running out of memory",
+    "never ran": "its process died before it could start",
+    "temporarily unavailable": "its machine cannot be reached any more",
+}
+
 _DETAILS = ("class_name:", "actor_id:", "pid:", "namespace:", "ip:", "name:")
+
+
+def pause_after(deaths: int) -> float:
+    """Seconds before a worker is started again that has died so often before it was ready."""
+    return min(60.0, 2.0 ** (deaths - 1)) if deaths > 1 else 0.0

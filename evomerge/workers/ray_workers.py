@@ -22,8 +22,8 @@ from evomerge.workers.cluster_head import ClusterHead
 from evomerge.workers.contract import Job, JobResult, MakeEvaluation, Workers
 from evomerge.workers.copied_places import copied, copies_folder, list_place, read_part
 from evomerge.workers.ray_options import RayOptions, resources_text
-from evomerge.workers.ray_slot import Slot, Task, cause_of_death
-from evomerge.workers.worker_process import Ready, WorkerProcess
+from evomerge.workers.ray_slot import Slot, Task, cause_of_death, pause_after
+from evomerge.workers.worker_process import Ready, Refused, WorkerProcess
 
 RETRIES = 2
 """So often a job is given to another worker when its worker has died."""
@@ -32,8 +32,11 @@ _STARTS, _STARTS_LATER = 3, 12
 """So often in a row a worker may die before it is ready; then it is given up. What others have
 shown to be possible is tried more often, with pauses."""
 
-_START_SECONDS = 900.0
-"""After which a run without a single ready worker ends."""
+_START_SECONDS = 1800.0
+"""After which a run without a single ready worker ends; copies take their time."""
+
+_ASLEEP = 5.0
+"""Between two looks; more means that the driver itself was stopped."""
 
 _LOOK_SECONDS = 1.0
 """Between looks at timeouts while nothing comes in."""
@@ -48,8 +51,8 @@ class RayWorkers(Workers):
     """Actors with one resident model each.
 
     A worker that dies is replaced, wherever there is room, and its job is given to another at
-    most twice. A job that takes too long or too much memory fails, and its worker is replaced.
-    Workers without room wait until a machine joins.
+    most twice. A job that takes too long or too much memory fails. Workers without room wait
+    until a machine joins.
 
     Args:
         make: Builds the evaluation, in each worker; importable there.
@@ -72,9 +75,11 @@ class RayWorkers(Workers):
         self._done: deque[tuple[Job, JobResult]] = deque()
         self._open = 0
         self._incidents: list[Incident] = []
+        self._last = ""  # that befell a worker
         self._first: Ready | None = None
         self._refusal: EvomergeError | None = None
-        self._begun = time.monotonic()
+        self._refusing: set[str] = set()  # machines
+        self._looked = self._seen_ready = time.monotonic()
         self._slots: list[Slot] = []
         # The memory of a worker is watched beside its job, in a thread of its own.
         self._actors = ray.remote(concurrency_groups={"watch": 1})(_WorkerActor)
@@ -83,7 +88,7 @@ class RayWorkers(Workers):
         except ConfigError:
             self.close()
             raise
-        self._slots = [Slot(f"worker {k}") for k in range(1, count + 1)]
+        self._slots = [Slot(number) for number in range(count)]
         for slot in self._slots:
             self._start(slot)
 
@@ -101,7 +106,8 @@ class RayWorkers(Workers):
         where = "local Ray" if self._local else f"the Ray cluster at {self._head.address}"
         said = self._options.described(len(self._slots), where)
         if len(self._slots) < self._options.count:
-            said += f"; no more of the {self._options.count} asked for fit on {_resources()}"
+            have = resources_text(ray.cluster_resources())
+            said += f"; no more of the {self._options.count} asked for fit on {have}"
         return (said, *first.facts)
 
     @property
@@ -147,11 +153,10 @@ class RayWorkers(Workers):
         self._slots = []
         if not ray.is_initialized():
             return
-        if self._joined:
-            ray.shutdown()  # ends its actors, too
-            return
-        for handle in handles:
+        for handle in handles if self._head.answers() else ():
             ray.kill(handle)
+        if self._joined:
+            ray.shutdown()
 
     # ---- what comes in
 
@@ -173,7 +178,7 @@ class RayWorkers(Workers):
         self._assign()
 
     def _listen(self, slot: Slot, kind: _Kind, answer: Any) -> None:  # noqa: ANN401 - ObjectRef
-        number, life = self._slots.index(slot), slot.life
+        number, life = slot.number, slot.life
         answer.future().add_done_callback(lambda f: self._events.put((number, life, kind, f)))
 
     def _take(self, number: int, life: int, kind: _Kind, answer: Any) -> None:  # noqa: ANN401 - Future
@@ -181,17 +186,13 @@ class RayWorkers(Workers):
         if life != slot.life:
             return  # of a process that has been replaced
         error = answer.exception()
-        if isinstance(error, RayTaskError):
+        if isinstance(error, RayTaskError) and kind != "ready":
             raise error.cause or error
         if kind == "memory":
             if error is None:  # otherwise its death is told by the job's own answer
-                held = answer.result() / 2**30
-                limit = (self._options.memory or 0) / 2**30
-                self._give_up(
-                    slot,
-                    f"its worker held {held:.2f} GiB, more than the {limit:.3g} GiB of "
-                    "workers.memory, and was replaced",
-                )
+                # What jobs before it have left behind is not this one's fault.
+                why = self._options.too_large(answer.result())
+                self._give_up(slot, why, again=not slot.fresh)
         elif error is not None:
             self._died(slot, error)
         elif kind == "ready":
@@ -201,22 +202,17 @@ class RayWorkers(Workers):
             if task is not None:
                 self._done.append((task.job, answer.result()))
 
-    def _prepared(self, slot: Slot, result: Ready | EvomergeError) -> None:
-        if isinstance(result, EvomergeError):
-            self._refused(slot, result)
+    def _prepared(self, slot: Slot, result: Ready | Refused) -> None:
+        if isinstance(result, Ready):
+            self._first = self._first or result
+            result = self._first.comparable(result)
+        if isinstance(result, Refused):
+            self._refusal = self._refusal or result.error
+            self._refusing.add(result.machine)
+            self._note(slot, f"its machine cannot be used: {result.error}", None)
+            self._replace(slot)
             return
-        if self._first is None:
-            self._first = result
-        elif result.settings != self._first.settings:
-            differing = [k for k, v in result.settings.items() if self._first.settings[k] != v]
-            self._refused(
-                slot,
-                WorkersError(
-                    f"{result.node} would score otherwise than {self._first.node}: "
-                    f"{', '.join(differing)} differ."
-                ),
-            )
-            return
+        self._seen_ready = time.monotonic()
         slot.is_ready(time.monotonic(), result.node)
         if self._options.memory is not None and slot.actor is not None:
             watch = slot.actor.over_memory.options(concurrency_group="watch")
@@ -232,6 +228,7 @@ class RayWorkers(Workers):
             max_restarts=0,
             max_task_retries=0,
             runtime_env={"env_vars": dict(options.environment)},
+            label_selector=self._elsewhere(),
         )
         slot.begin(actor.remote(self._make, options.copies, self._node))
         self._listen(slot, "ready", slot.actor.prepare.remote())
@@ -245,11 +242,13 @@ class RayWorkers(Workers):
             self._listen(slot, "done", slot.actor.do.remote(task.job))
 
     def _look_after(self) -> None:
-        now = time.monotonic()
-        limit = self._options.timeout
+        now, limit = time.monotonic(), self._options.timeout
+        asleep = now - self._looked - _ASLEEP  # a driver that was stopped for a while
+        self._looked = now
         for slot in self._slots:
             if slot.actor is None and slot.condition == "starting" and now >= slot.since:
                 self._start(slot)
+            slot.since += max(0.0, asleep)
             if limit is not None and slot.condition == "busy" and now - slot.since > limit:
                 self._give_up(
                     slot,
@@ -257,24 +256,38 @@ class RayWorkers(Workers):
                     "replaced",
                 )
         self._head.check(now)
-        if self._first is None and now - self._begun > _START_SECONDS:
-            raise WorkersError(
-                f"no worker was ready within {_START_SECONDS / 60:g} minutes; each needs "
-                f"{self._options.cpus:g} cores and {self._options.gpus:g} GPUs, the cluster "
-                f"has {_resources()}. Resume when there is room."
-            )
+        if any(slot.ready for slot in self._slots):
+            self._seen_ready = now
+        elif self._refusing and self._refusal and not self._willing():
+            raise self._refusal
+        elif now - self._seen_ready > _START_SECONDS:
+            have = ray.cluster_resources()
+            raise WorkersError(self._options.no_room(have, _START_SECONDS / 60))
         if self._slots and all(slot.condition == "lost" for slot in self._slots):
-            raise self._refusal or WorkersError(
-                "every worker died before it was ready: "
-                + (self._incidents[-1].what if self._incidents else "")
-            )
+            raise WorkersError(f"every worker died before it was ready: {self._last}")
 
-    def _give_up(self, slot: Slot, why: str) -> None:
-        """End the job of a worker with a reason, and replace the worker."""
+    def _elsewhere(self) -> dict[str, str]:
+        """Selects machines on which nothing has been refused."""
+        named = ", ".join(sorted(self._refusing))
+        return {"ray.io/node-id": f"!in({named})"} if named else {}
+
+    def _willing(self) -> bool:
+        """Whether there is a machine left that is large enough and has not refused."""
+        return any(
+            node["Alive"]
+            and node["NodeID"] not in self._refusing
+            and self._options.fit(node["Resources"])
+            for node in ray.nodes()
+        )
+
+    def _give_up(self, slot: Slot, why: str, *, again: bool = False) -> None:
+        """Replace a worker; its job fails with the reason, or is begun again."""
         task = slot.end_job(time.monotonic())
         self._note(slot, why, task)
-        if task is not None:
-            self._done.append((task.job, Failed("evaluate", why)))
+        if task is not None and again:
+            self._waiting.appendleft(task)
+        elif task is not None:
+            self._done.append((task.job, Failed("worker", why)))
         self._replace(slot)
 
     def _died(self, slot: Slot, error: BaseException) -> None:
@@ -288,32 +301,23 @@ class RayWorkers(Workers):
                 why += "; its job goes to another worker"
             else:
                 reason = f"its worker died {task.attempts} times, the last time: {why}"
-                self._done.append((task.job, Failed("evaluate", reason)))
+                self._done.append((task.job, Failed("worker", reason)))
         self._note(slot, why, task)
         slot.early_deaths = 0 if ready else slot.early_deaths + 1
         if slot.early_deaths < (_STARTS if self._first is None else _STARTS_LATER):
-            self._replace(slot, _pause(slot.early_deaths))
+            self._replace(slot, pause_after(slot.early_deaths))
         else:
             slot.lose()
 
-    def _refused(self, slot: Slot, error: EvomergeError) -> None:
-        """A worker that cannot be prepared; the run goes on where others can."""
-        self._refusal = self._refusal or error
-        self._note(slot, f"cannot be used: {error}", None)
-        self._kill(slot)
-        slot.lose()
-
     def _replace(self, slot: Slot, pause: float = 0.0) -> None:
-        self._kill(slot)
+        if slot.actor is not None:
+            ray.kill(slot.actor)
         slot.restarts += 1
         slot.rest(time.monotonic() + pause)
 
-    def _kill(self, slot: Slot) -> None:
-        if slot.actor is not None:
-            ray.kill(slot.actor)
-
     def _note(self, slot: Slot, what: str, task: Task | None) -> None:
         number = task.job.number if task else None
+        self._last = what
         self._incidents.append(Incident(time.time(), slot.name, what, number))
 
 
@@ -332,7 +336,13 @@ class _WorkerActor(WorkerProcess):
         self._origin = origin
 
     @override
+    def machine(self) -> str:
+        return str(ray.get_runtime_context().get_node_id())
+
+    @override
     def copies(self) -> Mapping[str, str]:
+        if self.machine() == self._origin:
+            return {}
         there = {
             "num_cpus": 0,
             "scheduling_strategy": NodeAffinitySchedulingStrategy(self._origin, soft=False),
@@ -374,20 +384,12 @@ def _connect(address: str | None) -> bool:
         )
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         where = "local Ray cannot be started" if address is None else f"no cluster at {address}"
+        why = " ".join(str(error).split()).rstrip(".")
         raise WorkersError(
-            f"workers.address: {where}: {str(error).splitlines()[0]} Start one with 'ray start "
-            "--head', or leave the address out for workers on this machine."
+            f"workers.address: {where}: {why}. Start one with 'ray start --head', or leave the "
+            "address out for workers on this machine."
         ) from error
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)  # Ray takes it for itself
     return True
-
-
-def _pause(deaths: int) -> float:
-    """Seconds before a worker is started again that has died so often before it was ready."""
-    return min(60.0, 2.0 ** (deaths - 1)) if deaths > 1 else 0.0
-
-
-def _resources() -> str:
-    return resources_text(ray.cluster_resources())

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evomerge.core.errors import EvomergeError
+from evomerge.core.errors import EvomergeError, WorkersError
 from evomerge.workers.contract import Evaluate, Job, JobResult, MakeEvaluation
 
 _LOOK_SECONDS = 0.1
@@ -25,6 +25,25 @@ class Ready:
     pid: int
     settings: Mapping[str, Any]
     facts: tuple[str, ...]
+    machine: str
+    """Its id in the cluster."""
+
+    def comparable(self, other: "Ready") -> "Ready | Refused":
+        """Another worker, refused where its scores would not be comparable."""
+        keys = sorted({*self.settings, *other.settings})
+        differing = [k for k in keys if self.settings.get(k) != other.settings.get(k)]
+        if not differing:
+            return other
+        said = f"{other.node} would score otherwise than {self.node}: {', '.join(differing)}"
+        return Refused(WorkersError(f"{said} differ."), other.machine)
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A machine on which no worker can be prepared."""
+
+    error: EvomergeError
+    machine: str
 
 
 class WorkerProcess:
@@ -38,14 +57,20 @@ class WorkerProcess:
         self._make = make
         self._evaluate: Evaluate | None = None
 
-    def prepare(self) -> Ready | EvomergeError:
+    def prepare(self) -> Ready | Refused:
         """Load models and tasks; gives the error for which this cannot be done, as a value."""
         try:
             evaluation = self._make(self.copies())
         except EvomergeError as error:
-            return error
+            return Refused(error, self.machine())
         self._evaluate = evaluation.evaluate
-        return Ready(platform.node(), os.getpid(), evaluation.settings, evaluation.facts)
+        return Ready(
+            platform.node(), os.getpid(), evaluation.settings, evaluation.facts, self.machine()
+        )
+
+    def machine(self) -> str:
+        """What tells this machine from others."""
+        return platform.node()
 
     def copies(self) -> Mapping[str, str]:
         """Copies of the driver's places made on this machine; none where they are shared."""

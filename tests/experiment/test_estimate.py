@@ -56,13 +56,13 @@ def test_more_workers_share_the_work_and_take_more_memory(tmp_path):
     assert found.exported == pytest.approx(weights / 3, rel=0.02)
 
 
-def test_a_time_budget_tells_how_many_candidates_fit(tmp_path):
+@pytest.mark.parametrize("workers", [1, 4])
+def test_a_time_budget_tells_how_many_candidates_fit(tmp_path, workers):
     file = write_experiment(tmp_path, budget={"minutes": 10})
-    one, four = (
-        estimate(file, (f"workers.count={n}",), offline=True).phases[1].models for n in (1, 4)
-    )
-    assert one > 20
-    assert 2 * one < four
+    found = estimate(file, (f"workers.count={workers}",), offline=True)
+    plain, search = found.phases[:2]
+    taken = sum(p.models * found.merge + p.most * found.item for p in (plain, search))
+    assert taken == pytest.approx(600 * workers, rel=0.01)
 
 
 def test_a_space_whose_middle_cannot_be_scored_says_why(tmp_path):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from landscapes import ITEMS, LandscapeEvaluate, LandscapeStudy, meta, objectives
+from shuffled_workers import ShuffledWorkers
 
 from evomerge.core.errors import StoreError, TrialError
 from evomerge.core.outcomes import Failed
@@ -267,3 +268,28 @@ def test_a_search_that_only_repeats_itself_ends_without_a_candidate_limit(tmp_pa
         before = len(candidates(store))
         study.search(budget).run()
         assert len(candidates(store)) == before
+
+
+def test_sources_that_workers_failed_at_are_asked_again_by_a_resumed_search(tmp_path):
+    def lost(job):
+        return Failed("worker", "held too much")
+
+    aims = objectives(2)
+    with StudyStore.create(tmp_path, meta(aims, {})) as store:
+        study = LandscapeStudy(store, aims=aims, workers=lambda _: ShuffledWorkers(lost, 2, 0))
+        with pytest.raises(TrialError, match="held too much"):
+            study.search(Budget(candidates=5)).run()
+        assert {t.status for t in store.trials()} == {"failed"}
+        LandscapeStudy(store, aims=aims).search(Budget(candidates=5)).run()
+        assert {t.status for t in store.trials()} == {"complete"}
+        assert sum(t.kind == "candidate" for t in store.trials()) == 5
+
+
+def test_sources_that_fail_by_themselves_stay_failed(tmp_path):
+    aims = objectives(2)
+    with StudyStore.create(tmp_path, meta(aims, {})) as store:
+        broken = LandscapeEvaluate(fails=lambda job: "not finite")
+        for _ in range(2):
+            with pytest.raises(TrialError, match="not finite"):
+                LandscapeStudy(store, aims=aims, evaluate=broken).search(Budget(5)).run()
+        assert len(broken.jobs) == len(store.trials())

@@ -62,7 +62,7 @@ def test_a_job_that_kills_every_worker_fails_with_the_reason_after_three(crew, t
     done = results(crew(faulty), [1, 2, 4])
     assert faulty.begun(2) == 3
     assert isinstance(done[2], Failed)
-    assert done[2].stage == "evaluate"
+    assert done[2].stage == "worker"
     assert "died 3 times" in done[2].reason
     assert isinstance(done[1], Answered)
     assert isinstance(done[4], Answered)
@@ -82,7 +82,7 @@ def test_a_job_that_hangs_is_given_up_and_the_others_go_on(crew, tmp_path):
     workers = crew(faulty, timeout=1.5)
     done = results(workers, [1, 2, 4, 5])
     assert done[2] == Failed(
-        "evaluate", "took longer than the 1.5 s of workers.timeout; its worker was replaced"
+        "worker", "took longer than the 1.5 s of workers.timeout; its worker was replaced"
     )
     assert faulty.begun(2) == 1
     assert all(isinstance(done[n], Answered) for n in (1, 4, 5))
@@ -96,6 +96,20 @@ def test_a_job_that_takes_too_much_memory_is_given_up_and_says_how_much(crew, tm
     assert isinstance(done[2], Failed)
     assert "more than the 0.391 GiB of workers.memory" in done[2].reason
     assert isinstance(done[4], Answered)
+
+
+def test_memory_that_grows_over_jobs_replaces_the_worker_and_fails_none(crew, tmp_path):
+    faulty = Faulty(str(tmp_path), hoards=True)
+    workers = crew(faulty, count=1, memory=500 * 2**20)
+    done = results(workers, [n for n in range(1, 17) if n % 3])
+    assert all(isinstance(result, Answered) for result in done.values())
+    assert any("workers.memory" in incident.what for incident in workers.incidents())
+    assert sum(state.restarts for state in workers.states()) >= 1
+
+
+def test_an_unforeseen_error_of_a_preparation_is_tried_again_and_then_said(crew):
+    with pytest.raises(WorkersError, match="FileNotFoundError: a disk that is away"):
+        crew(Unprepared("is away")).settings  # noqa: B018
 
 
 def test_what_should_end_the_run_is_raised_as_it_is(crew, tmp_path):
