@@ -44,6 +44,8 @@ class RayOptions:
         limits = [f"{self.timeout:g} s a candidate"] * (self.timeout is not None)
         if self.memory is not None:
             limits.append(f"{self.memory / 2**30:.3g} GiB each")
+        if self.copies:
+            where += f"; {len(self.copies)} folders and files are copied to every other machine"
         return (
             f"{count} worker{'s' * (count != 1)} with {self.cpus:g} "
             f"core{'s' * (self.cpus != 1)}{gpus} each, on {where}"
@@ -62,8 +64,8 @@ class RayOptions:
         room += [int(have.get("GPU", 0) / self.gpus)] if self.gpus else []
         if room and min(room) < 1:
             raise ConfigError(
-                f"workers: each needs {self.cpus:g} cores and {self.gpus:g} GPUs, this machine "
-                f"has {resources_text(have)}; lower workers.cpus or workers.gpus."
+                f"workers: each needs {self._needs}, this machine has {resources_text(have)}; "
+                "lower workers.cpus or workers.gpus."
             )
         return min([self.count, *room])
 
@@ -74,9 +76,9 @@ class RayOptions:
     def no_room(self, have: Mapping[str, float], minutes: float) -> str:
         """What to say where nothing can be done for want of room."""
         return (
-            f"no worker has been ready for {minutes:g} minutes; each needs {self.cpus:g} cores "
-            f"and {self.gpus:g} GPUs, the cluster has {resources_text(have)}. Go on when there "
-            "is room, or with smaller workers."
+            f"no worker has been ready for {minutes:g} minutes; each needs {self._needs}, the "
+            f"cluster has {resources_text(have)}. Go on when there is room, or with smaller "
+            "workers."
         )
 
     def too_large(self, held: int) -> str:
@@ -88,6 +90,10 @@ class RayOptions:
         )
 
     @property
+    def _needs(self) -> str:
+        return resources_text({"CPU": self.cpus, "GPU": self.gpus})
+
+    @property
     def environment(self) -> dict[str, str]:
         """Variables of the workers: as many threads as whole cores, and what the user gave."""
         threads = str(max(1, int(self.cpus)))
@@ -97,4 +103,5 @@ class RayOptions:
 
 def resources_text(have: Mapping[str, float]) -> str:
     """``2 cores and 0 GPUs``."""
-    return f"{have.get('CPU', 0):g} cores and {have.get('GPU', 0):g} GPUs"
+    cores, gpus = have.get("CPU", 0), have.get("GPU", 0)
+    return f"{cores:g} core{'s' * (cores != 1)} and {gpus:g} GPU{'s' * (gpus != 1)}"
