@@ -85,7 +85,7 @@ def test_a_run_killed_several_times_equals_an_undisturbed_one(tmp_path, optimize
     undisturbed = evomerge.run(experiment, out=tmp_path / "undisturbed")
 
     killed = tmp_path / "killed"
-    moments = sorted(random.Random(optimizer).sample(range(2, CANDIDATES + 5), 3))
+    moments = sorted(random.Random(optimizer).sample(range(2, CANDIDATES + 5), 2))
     arguments = ["run", str(experiment), "--out", str(killed)]
     for moment in moments:
         process = command(*arguments, cwd=tmp_path)

@@ -27,6 +27,7 @@ import os, time
 from pathlib import Path
 
 TICKETS = Path(__file__).parent / "tickets"
+GLUTTON = Path(__file__).parent / "glutton"
 
 def ticket():
     number = 0
@@ -43,7 +44,10 @@ def score(model, tokenizer, items):
         raise ValueError("no opinion")
     if turn == 10:
         time.sleep(10_000)
+    weight = str(model.model.norm.weight.float().mean().item())
     if turn == 14:
+        GLUTTON.write_text(weight)
+    if GLUTTON.exists() and GLUTTON.read_text() == weight:
         eaten = []
         while True:
             eaten.append(b"x" * 2**25)

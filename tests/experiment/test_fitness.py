@@ -377,7 +377,7 @@ def test_log_probabilities_come_back_in_their_own_unit(logprob_fitness, ability,
     whole = responses(np.random.default_rng(seed), ability)
     truth = float(np.mean(whole["town"].values["gold_logprob"]))
     (exact,) = logprob_fitness.estimator.estimate(asked(logprob_fitness, 1, whole), [LOGPROB])
-    assert exact.value == pytest.approx(truth, abs=0.02)  # the weakest are cut off at the scale
+    assert exact.value == pytest.approx(truth, abs=0.05)  # the weakest are cut off at the scale
     assert exact.standard_error == 0
     (some,) = logprob_fitness.estimator.estimate(asked(logprob_fitness, 0, whole), [LOGPROB])
     assert abs(some.value - truth) < 6 * some.standard_error
