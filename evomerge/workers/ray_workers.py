@@ -243,12 +243,13 @@ class RayWorkers(Workers):
 
     def _look_after(self) -> None:
         now, limit = time.monotonic(), self._options.timeout
-        asleep = now - self._looked - _ASLEEP  # a driver that was stopped for a while
-        self._looked = now
+        before, self._looked = self._looked, now
+        asleep = now - before if now - before > _ASLEEP else 0.0
         for slot in self._slots:
             if slot.actor is None and slot.condition == "starting" and now >= slot.since:
                 self._start(slot)
-            slot.since += max(0.0, asleep)
+            if slot.since < before:
+                slot.since += asleep
             if limit is not None and slot.condition == "busy" and now - slot.since > limit:
                 self._give_up(
                     slot,
@@ -258,7 +259,7 @@ class RayWorkers(Workers):
         self._head.check(now)
         if any(slot.ready for slot in self._slots):
             self._seen_ready = now
-        elif self._refusing and self._refusal and not self._willing():
+        elif self._first is None and self._refusal and not self._willing():
             raise self._refusal
         elif now - self._seen_ready > _START_SECONDS:
             have = ray.cluster_resources()

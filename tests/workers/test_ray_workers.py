@@ -89,6 +89,16 @@ def test_a_job_that_hangs_is_given_up_and_the_others_go_on(crew, tmp_path):
     assert isinstance(results(workers, [7])[7], Answered)
 
 
+def test_time_in_which_the_driver_was_stopped_counts_against_no_job(crew, tmp_path):
+    workers = crew(Faulty(str(tmp_path), seconds=9.0), count=1, timeout=3)
+    assert workers.settings
+    workers.submit(job(1))
+    assert workers.finished(0.1) is None
+    time.sleep(7.0)
+    assert isinstance(workers.finished()[1], Answered)
+    assert 0 < workers.states()[0].utilisation <= 1
+
+
 def test_a_job_that_takes_too_much_memory_is_given_up_and_says_how_much(crew, tmp_path):
     faulty = Faulty(str(tmp_path), eats=(2,))
     workers = crew(faulty, memory=400 * 2**20)
