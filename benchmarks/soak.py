@@ -24,8 +24,9 @@ import psutil
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "cli"))
 
+from command_line import finished_trials, rows
 from quickstart import write_experiment
-from test_ray_runs import actors, content, finished_trials, rows
+from test_ray_runs import actors, content
 
 
 def start(file: Path, run_dir: Path) -> subprocess.Popen[bytes]:

@@ -245,10 +245,7 @@ def _placement(prepared: Prepared, device: torch.device) -> Placement | None:
     free, total = torch.cuda.mem_get_info(device)
     share = int(total * gpus) if 0 < gpus < 1 else total
     torch.cuda.set_per_process_memory_fraction(share / total, device)
-    stored = {
-        name: sum(info.end - info.start for info in source.tensors.values())
-        for name, source in prepared.sources.items()
-    }
+    stored = {name: source.size for name, source in prepared.sources.items()}
     reference = prepared.sources[prepared.models.sources[0].name]
     entries = sum(info.entries for info in reference.tensors.values())
     return place_sources(stored, entries * _dtype(prepared).itemsize, free, share)

@@ -104,7 +104,7 @@ def estimate(path: Path, overrides: tuple[str, ...], *, offline: bool) -> CostEs
     timed = _timed(prepared, evaluation.evaluate)
     spec = prepared.spec
     budget = Budget(**spec.budget.model_dump())
-    cost = prepared_cost(prepared)
+    cost = _costs(prepared)
     merge, item = timed.merge, timed.evaluate / max(1, timed.items)
     phases = _phases(prepared, cost, _candidates(prepared, budget, cost, (merge, item)))
     most = sum(phase.most for phase in phases)
@@ -118,13 +118,9 @@ def estimate(path: Path, overrides: tuple[str, ...], *, offline: bool) -> CostEs
         items_timed=timed.items,
         workers=spec.workers.count,
         worker_memory=private_memory(),
-        shared_memory=sum(
-            info.end - info.start
-            for source in prepared.sources.values()
-            for info in source.tensors.values()
-        ),
+        shared_memory=sum(source.size for source in prepared.sources.values()),
         database=int(_PAGES * (most * timed.answer_bytes + models * timed.trial_bytes)),
-        exported=_reference_bytes(prepared),
+        exported=prepared.sources[prepared.models.sources[0].name].size,
     )
 
 
@@ -187,7 +183,7 @@ def _cost(items: Items, asks: Mapping[str, int]) -> int:
 
 
 @dataclass(frozen=True)
-class Cost:
+class _Cost:
     """Item evaluations that one model costs."""
 
     first: int
@@ -203,11 +199,11 @@ class Cost:
     test: int
 
 
-def prepared_cost(prepared: Prepared) -> Cost:
+def _costs(prepared: Prepared) -> _Cost:
     """Item evaluations that models of an experiment cost."""
     asks = asks_per_item(prepared)
     rungs = [_first_items(prepared.banks, rung) for rung in _rungs(prepared)]
-    return Cost(
+    return _Cost(
         first=_cost(rungs[0], asks),
         last=_cost(rungs[-1], asks),
         whole=_cost(prepared.items["search"], asks),
@@ -217,7 +213,7 @@ def prepared_cost(prepared: Prepared) -> Cost:
 
 
 def _candidates(
-    prepared: Prepared, budget: Budget, cost: Cost, seconds: tuple[float, float]
+    prepared: Prepared, budget: Budget, cost: _Cost, seconds: tuple[float, float]
 ) -> int:
     """How many the budget allows, where it stops them all at the first rung."""
     plain = len(prepared.space.baselines())
@@ -232,7 +228,7 @@ def _candidates(
     return min(limits)
 
 
-def _phases(prepared: Prepared, cost: Cost, candidates: int) -> tuple[Phase, ...]:
+def _phases(prepared: Prepared, cost: _Cost, candidates: int) -> tuple[Phase, ...]:
     plain = len(prepared.space.baselines())
     finalists = min(prepared.spec.fitness.finalists, candidates)
     return (
@@ -251,8 +247,3 @@ def _phases(prepared: Prepared, cost: Cost, candidates: int) -> tuple[Phase, ...
             (plain + finalists) * cost.test,
         ),
     )
-
-
-def _reference_bytes(prepared: Prepared) -> int:
-    reference = prepared.sources[prepared.models.sources[0].name]
-    return sum(info.end - info.start for info in reference.tensors.values())

@@ -63,6 +63,11 @@ class SourceModel:
             raise CheckpointError(f"{file}: {name!r} cannot be read: {error}.") from error
         return tensor.to(device)
 
+    @property
+    def size(self) -> int:
+        """Bytes of all weights as stored."""
+        return sum(info.end - info.start for info in self.tensors.values())
+
     @cached_property
     def tied(self) -> bool:
         """Whether the output head is the input embedding.

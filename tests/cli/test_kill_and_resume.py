@@ -1,15 +1,11 @@
 """The real command line, killed with SIGKILL and resumed, ends as if undisturbed."""
 
-import os
 import random
 import signal
-import sqlite3
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
+from command_line import DEADLINE, command, finished_trials, wait_for_trials
 from quickstart import write_experiment
 
 import evomerge
@@ -24,41 +20,6 @@ OPTIMIZERS = {
     "random": {"optimizer": {"name": "random"}},
 }
 CANDIDATES = 22
-DEADLINE = 240
-
-
-def heed_interrupts() -> None:
-    """A CI system may start its jobs with SIGINT ignored, which children inherit."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def command(*arguments: str, cwd: Path) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "evomerge", *arguments],
-        cwd=cwd,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        preexec_fn=heed_interrupts,
-    )
-
-
-def finished_trials(run_dir: Path) -> int:
-    try:
-        with sqlite3.connect(f"file:{run_dir / 'study.db'}?mode=ro", uri=True) as db:
-            return db.execute("SELECT count(*) FROM trials WHERE status != 'open'").fetchone()[
-                0
-            ]
-    except sqlite3.Error:
-        return 0
-
-
-def wait_for_trials(process: subprocess.Popen, run_dir: Path, count: int) -> None:
-    end = time.monotonic() + DEADLINE
-    while process.poll() is None and finished_trials(run_dir) < count:
-        assert time.monotonic() < end, "the search makes no progress"
-        time.sleep(0.01)
 
 
 def content(run_dir: Path) -> list:

@@ -3,7 +3,6 @@
 import os
 import random
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -13,12 +12,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from command_line import DEADLINE, command, finished_trials, rows, wait_for_trials
 from quickstart import ROOT, ZOO, write_experiment
 
 import evomerge
 from evomerge.store.study_store import StudyStore
 
-DEADLINE = 240
 CANDIDATES = 30
 TESTS = Path(__file__).resolve().parent.parent
 
@@ -55,36 +54,6 @@ def score(model, tokenizer, items):
     value = float("nan") if turn == 12 else model.model.norm.weight.float().mean().item()
     return {item: value for item in items}
 """
-
-
-def command(*arguments: str, cwd: Path, **environment: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "evomerge", *arguments],
-        cwd=cwd,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
-    )
-
-
-def rows(run_dir: Path, sql: str) -> list:
-    try:
-        with sqlite3.connect(f"file:{run_dir / 'study.db'}?mode=ro", uri=True) as db:
-            return db.execute(sql).fetchall()
-    except sqlite3.Error:
-        return []
-
-
-def finished_trials(run_dir: Path) -> int:
-    return len(rows(run_dir, "SELECT number FROM trials WHERE status != 'open'"))
-
-
-def wait_for_trials(process: subprocess.Popen, run_dir: Path, count: int) -> None:
-    end = time.monotonic() + DEADLINE
-    while process.poll() is None and finished_trials(run_dir) < count:
-        assert time.monotonic() < end, "the search makes no progress"
-        time.sleep(0.02)
 
 
 def content(run_dir: Path) -> list:
