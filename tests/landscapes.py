@@ -29,7 +29,9 @@ SIGNATURES = {
     "ties": OperatorSignature(
         "ties", ("weight", "density"), ("lambda", "normalize"), needs_base=True
     ),
-    "slerp": OperatorSignature("slerp", (), ("t",), needs_base=False, max_models=2),
+    "slerp": OperatorSignature(
+        "slerp", (), ("t",), needs_base=False, max_models=2, min_models=2
+    ),
 }
 
 TASKS = ("one", "two", "three")

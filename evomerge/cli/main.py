@@ -10,6 +10,7 @@ import click
 
 from evomerge import __version__
 from evomerge.core.errors import ConfigError, EvomergeError
+from evomerge.core.plugins import use_plugins
 
 _COMMANDS = {
     "run": "Run an experiment to the end of its budget.",
@@ -21,9 +22,14 @@ _COMMANDS = {
     "estimate": "Tell what a run would take, from one timed candidate.",
     "validate": "Check an experiment without running it.",
     "calibrate": "Have models answer whole banks, so that a few items tell the rest.",
-    "merge": "Merge a recipe into a model folder.",
+    "merge": "Merge a recipe, or a mergekit configuration, into a model folder.",
+    "merge-adapters": "Merge LoRA adapters of one base into one adapter.",
+    "recipe": "Turn a mergekit configuration into a recipe, or a recipe into one.",
+    "import-evolve": "Turn a mergekit-evolve configuration into an experiment file.",
     "export": "Merge a trial of a run into a model folder.",
     "init": "Write an experiment file for your own models.",
+    "operators": "List the merge operators, or tell all of one.",
+    "collect-stats": "Measure a model on data, for operators that weigh by it.",
 }
 
 INTERRUPTED = 130
@@ -44,7 +50,7 @@ class _LazyGroup(click.Group):
         """The command of the module of the same name."""
         if cmd_name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"evomerge.cli.{cmd_name}_command")
+        module = importlib.import_module(f"evomerge.cli.{cmd_name.replace('-', '_')}_command")
         command: click.Command = module.command
         return command
 
@@ -59,9 +65,19 @@ class _LazyGroup(click.Group):
 @click.option("--debug", is_flag=True, help="Show tracebacks of errors.")
 @click.option("--offline", is_flag=True, help="Ask no hub for anything.")
 @click.option("-v", "--verbose", is_flag=True, help="Log more to stderr.")
+@click.option(
+    "--plugin",
+    "plugins",
+    multiple=True,
+    metavar="MODULE",
+    help="Module or .py file with further operators, optimizers, spaces; may be repeated.",
+)
 @click.pass_context
-def group(ctx: click.Context, debug: bool, offline: bool, verbose: bool) -> None:
+def group(
+    ctx: click.Context, debug: bool, offline: bool, verbose: bool, plugins: tuple[str, ...]
+) -> None:
     """Search for the recipe by which existing models are merged into a better one."""
+    use_plugins(plugins, everywhere=True)
     ctx.obj = {"debug": debug, "offline": offline}
     handler = logging.StreamHandler(sys.stderr)
     handler.setLevel(logging.INFO if verbose else logging.ERROR)
@@ -73,9 +89,26 @@ def group(ctx: click.Context, debug: bool, offline: bool, verbose: bool) -> None
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    switches = [a for a in ("--debug", "--offline", "--verbose") if a in given]
+    switches: list[str] = [a for a in ("--debug", "--offline", "--verbose") if a in given]
     rest = [a for a in given if a not in switches]  # valid before and after the command
+    plugins, rest = _plugin_options(rest)
+    switches += plugins
     sys.exit(_exit_code([*switches, *rest], debug="--debug" in switches))
+
+
+def _plugin_options(given: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Every ``--plugin MODULE`` apart from the rest; they too are valid after the command."""
+    plugins: list[str] = []
+    rest: list[str] = []
+    arguments = iter(given)
+    for argument in arguments:
+        if argument == "--plugin":
+            plugins += [argument, *([value] if (value := next(arguments, None)) else [])]
+        elif argument.startswith("--plugin="):
+            plugins.append(argument)
+        else:
+            rest.append(argument)
+    return plugins, rest
 
 
 def _exit_code(arguments: Sequence[str], *, debug: bool) -> int:

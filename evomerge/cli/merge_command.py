@@ -1,7 +1,6 @@
-"""``evomerge merge``: a recipe file becomes a model folder."""
+"""``evomerge merge``: a recipe file or mergekit configuration becomes a model folder."""
 
 from pathlib import Path
-from typing import Literal
 
 import click
 
@@ -15,11 +14,23 @@ from evomerge.cli.pairs import named_pairs
     "--model", "models", multiple=True, metavar="NAME=MODEL", help="Where a source is now."
 )
 @click.option(
+    "--statistics",
+    multiple=True,
+    metavar="NAME=FILE",
+    help="Statistics of a source, where they are not in its folder.",
+)
+@click.option(
     "--tokenizer-mismatch",
     "mismatch",
-    type=click.Choice(["error", "base"]),
     default="error",
-    help="Where sources disagree on token ids: refuse, or take the base's tokenizer.",
+    metavar="error|base|union|NAME",
+    help="Where sources disagree on tokens: refuse, take the base's tokenizer, one that knows "
+    "all tokens, or that of a source.",
+)
+@click.option(
+    "--allow-pickle",
+    is_flag=True,
+    help="Read PyTorch's pickle files where a source has no safetensors.",
 )
 @click.pass_obj
 def command(
@@ -27,11 +38,23 @@ def command(
     recipe: Path,
     out_dir: Path,
     models: tuple[str, ...],
-    mismatch: Literal["error", "base"],
+    statistics: tuple[str, ...],
+    mismatch: str,
+    allow_pickle: bool,
 ) -> None:
-    """Merge RECIPE, a YAML file, into a Hugging Face model folder OUT_DIR."""
+    """Merge RECIPE into a Hugging Face model folder OUT_DIR.
+
+    RECIPE is a recipe of evomerge or a mergekit configuration, in YAML. The sources of the
+    latter are named by the ends of their places: --model Mistral-7B-v0.1=./folder.
+    """
     from evomerge.experiment.export import MergeOptions, merge_recipe
 
-    places = named_pairs(models, "--model")
-    merge_recipe(recipe, out_dir, MergeOptions(places, mismatch, obj["offline"]))
+    options = MergeOptions(
+        named_pairs(models, "--model"),
+        named_pairs(statistics, "--statistics"),
+        mismatch,
+        obj["offline"],
+        allow_pickle,
+    )
+    merge_recipe(recipe, out_dir, options)
     click.echo(out_dir)

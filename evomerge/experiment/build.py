@@ -30,6 +30,7 @@ from evomerge.fitness.item_bank import SPLITS
 from evomerge.merging.compatibility import check_finite
 from evomerge.merging.engine import MergeEngine
 from evomerge.merging.placement import Placement, place_sources
+from evomerge.merging.study_memory import StudyMemory
 from evomerge.optimizers.contract import Optimizer
 from evomerge.optimizers.registry import make_optimizer
 from evomerge.search.evaluate import evaluator
@@ -53,12 +54,16 @@ def make_evaluation(prepared: Prepared) -> Evaluation:
     threads = max(1, int(prepared.spec.workers.cpus))
     torch.set_num_threads(threads)
     placement = _placement(prepared, device)
-    engine = MergeEngine(prepared.sources, placement.kept if placement else ())
+    cache = StudyMemory(int(prepared.spec.workers.merge_cache * 2**30))
+    kept, statistics = placement.kept if placement else (), prepared.spec.models.statistics
+    engine = MergeEngine(prepared.sources, kept, cache, statistics)
     reference = prepared.models.sources[0].name
     recipe = prepared.models.recipe([Rule("passthrough", {reference: {}})])
     model = engine.resident_model(recipe, dtype=_dtype(prepared), device=device)
     tokenizer = AutoTokenizer.from_pretrained(
-        prepared.sources[reference].folder, trust_remote_code=False, local_files_only=True
+        prepared.sources[reference].tokenizer_folder,
+        trust_remote_code=False,
+        local_files_only=True,
     )
 
     def count_tokens(text: str) -> int:
@@ -182,6 +187,7 @@ def study_meta(
             name: {
                 "model": prepared.spec.models.all[name],
                 "fingerprint": source.fingerprint,
+                "statistics": statistics_of(prepared, name),
                 "parameters": sum(info.entries for info in source.tensors.values()),
             }
             for name, source in prepared.sources.items()
@@ -190,6 +196,12 @@ def study_meta(
         "initial": [dict(genome) for genome in initial],
         "state": "running",
     }
+
+
+def statistics_of(prepared: Prepared, name: str) -> str | None:
+    """Identity of the statistics of a source; None where the search needs none."""
+    found = {source.name: source.statistics_fingerprint for source in prepared.models.sources}
+    return found[name]
 
 
 def calibration_digest(prepared: Prepared) -> str:

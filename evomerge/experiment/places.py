@@ -4,6 +4,8 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from evomerge.core.model_spelling import map_parts, model_parts
+from evomerge.core.plugins import plugin_place
 from evomerge.experiment.load import Experiment
 from evomerge.experiment.presets import find_folder
 from evomerge.experiment.question_files import (
@@ -20,21 +22,23 @@ def located(experiment: Experiment) -> ExperimentSpec:
 
     def place(given: str) -> str:
         for folder in (experiment.folder / given, Path(given).expanduser()):
-            if folder.is_dir():
+            if folder.exists():
                 return str(folder.resolve())
         return given
 
     include = tuple(
         str(find_folder(given, experiment.folder) or given) for given in spec.tasks.include
     )
-    models = {name: place(given) for name, given in spec.models.all.items()}
+    models = {name: map_parts(given, place) for name, given in spec.models.all.items()}
     code = spec.tasks.code
     if any(task.score is not None for task in spec.tasks.use):
         code = str((experiment.folder / Path(code or "").expanduser()).resolve())
     tasks = with_question_files(
         spec.tasks, lambda given: find_question_file(given, experiment.folder)
     )
-    spec = spec.model_copy(update={"tasks": tasks})
+    plugins = tuple(plugin_place(name, experiment.folder) for name in spec.plugins)
+    spec = _with_statistics(spec, lambda given: _beside(experiment, given))
+    spec = spec.model_copy(update={"tasks": tasks, "plugins": plugins})
     spec = _with_calibration(spec, lambda given: str(_calibration_place(experiment, given)))
     return with_places(spec, models, include, code)
 
@@ -43,6 +47,19 @@ def _calibration_place(experiment: Experiment, given: str) -> Path:
     path = Path(given).expanduser()
     beside = experiment.folder / path
     return (beside if beside.is_file() else path).resolve()
+
+
+def _beside(experiment: Experiment, given: str) -> str:
+    """A file's or folder's absolute place; the experiment's folder is looked into first."""
+    path = Path(given).expanduser()
+    beside = experiment.folder / path
+    return str((beside if beside.exists() else path).resolve())
+
+
+def _with_statistics(spec: ExperimentSpec, place: Callable[[str], str]) -> ExperimentSpec:
+    placed = {name: place(given) for name, given in spec.models.statistics.items()}
+    models = spec.models.model_copy(update={"statistics": placed})
+    return spec.model_copy(update={"models": models})
 
 
 def _with_calibration(spec: ExperimentSpec, place: Callable[[str], str]) -> ExperimentSpec:
@@ -80,7 +97,9 @@ def with_places(
 
 def local_places(spec: ExperimentSpec) -> tuple[str, ...]:
     """Every folder and file of this machine that a located specification names."""
-    places = [*spec.models.all.values(), *spec.tasks.include, *question_files(spec.tasks)]
+    places = [part for model in spec.models.all.values() for part in model_parts(model)]
+    places += [*spec.tasks.include, *question_files(spec.tasks)]
+    places += [*spec.plugins, *spec.models.statistics.values()]
     places += [spec.tasks.code] if spec.tasks.code is not None else []
     given = spec.fitness.calibration
     places += [given] if isinstance(given, str) else []
@@ -100,7 +119,7 @@ def moved(spec: ExperimentSpec, run_dir: Path, relative: Mapping[str, str]) -> E
         beside = run_dir.resolve() / relative.get(recorded, recorded)
         return str(beside.resolve()) if recorded in relative and beside.exists() else recorded
 
-    found = {recorded: place(recorded) for recorded in local_places(spec)}
+    found = {recorded: place(recorded) for recorded in (*local_places(spec), *relative)}
     return with_found(spec, found)
 
 
@@ -110,8 +129,11 @@ def with_found(spec: ExperimentSpec, found: Mapping[str, str]) -> ExperimentSpec
     def place(recorded: str) -> str:
         return found.get(recorded, recorded)
 
-    models = {name: place(recorded) for name, recorded in spec.models.all.items()}
+    models = {name: map_parts(given, place) for name, given in spec.models.all.items()}
     include = [place(folder) for folder in spec.tasks.include]
     code = place(spec.tasks.code) if spec.tasks.code is not None else None
-    spec = spec.model_copy(update={"tasks": with_question_files(spec.tasks, place)})
+    plugins = tuple(map(place, spec.plugins))
+    spec = _with_statistics(spec, place)
+    tasks = with_question_files(spec.tasks, place)
+    spec = spec.model_copy(update={"tasks": tasks, "plugins": plugins})
     return with_places(_with_calibration(spec, place), models, include, code)

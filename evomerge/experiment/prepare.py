@@ -6,6 +6,7 @@ from pathlib import Path
 
 from evomerge.core.errors import CheckpointError, ConfigError, EvomergeError
 from evomerge.core.objectives import Objective
+from evomerge.core.plugins import import_plugins, plugins_everywhere, use_plugins
 from evomerge.core.recipe import Source
 from evomerge.core.responses import Items
 from evomerge.core.streams import derived_seed, stream
@@ -22,17 +23,24 @@ from evomerge.experiment.loggers import logger_problems
 from evomerge.experiment.objectives import objective, objective_problems, size_findings
 from evomerge.experiment.places import located
 from evomerge.experiment.question_files import task_spec
-from evomerge.experiment.spec import BASE, ExperimentSpec, TokenizerMismatch
+from evomerge.experiment.spec import (
+    BASE,
+    ExperimentSpec,
+    PluginSpaceSpec,
+)
+from evomerge.experiment.statistics import with_statistics
+from evomerge.experiment.vocabularies import fitted, merged_tokenizer
 from evomerge.fitness.calibration_file import CalibrationFile, read_calibration
 from evomerge.fitness.harness import load_tasks
 from evomerge.fitness.item_bank import SPLITS, choose
 from evomerge.fitness.task_contract import Task
+from evomerge.merging.aligned_model import AlignedModel
 from evomerge.merging.checkpoint import SourceModel, open_source
-from evomerge.merging.compatibility import check_tensors, check_vocabularies
 from evomerge.merging.compatibility import notes as differences
 from evomerge.merging.operators.registry import OPERATORS
 from evomerge.optimizers.registry import check_options
 from evomerge.spaces.parameter import ParameterSpace, check_parameter_space
+from evomerge.spaces.registry import make_space
 from evomerge.spaces.space import OperatorSignature, SearchSpace, SourceModels
 
 
@@ -74,9 +82,10 @@ def prepare(experiment: Experiment, *, offline: bool = False) -> Prepared:
         CheckpointError: The same, where all problems are of source models.
     """
     problems = _Problems()
-    spec = located(experiment)
+    spec = _with_plugins(experiment, located(experiment))
     sources = _open_sources(experiment, spec, problems, offline=offline)
-    models = _source_models(spec, sources)
+    models, unmeasured = with_statistics(spec, _source_models(spec, sources), sources)
+    problems.models += [f"{experiment.where('models')}: {problem}" for problem in unmeasured]
     space = _space(experiment, spec, models, sources, problems)
     tasks = _tasks(experiment, spec, problems, offline=offline)
     objectives = tuple(objective(each) for each in spec.objectives)
@@ -131,6 +140,22 @@ def prepare_file(
     return experiment, prepare(experiment, offline=offline)
 
 
+def _with_plugins(experiment: Experiment, spec: ExperimentSpec) -> ExperimentSpec:
+    """The specification with the plugins that the command line names, all imported.
+
+    Raises:
+        ConfigError: One cannot be imported; nothing else can be judged then.
+    """
+    use_plugins(spec.plugins)
+    try:
+        import_plugins()
+    except ConfigError as error:
+        where = experiment.where("plugins")
+        raise ConfigError([f"{where}: {problem}" for problem in error.problems]) from error
+    both = tuple(dict.fromkeys([*spec.plugins, *plugins_everywhere()]))
+    return spec.model_copy(update={"plugins": both})
+
+
 class _Problems:
     def __init__(self) -> None:
         self.config: list[str] = []
@@ -150,24 +175,24 @@ def _open_sources(
     for name, model in spec.models.all.items():
         place = ("models", BASE) if name == BASE else ("models", "experts", name)
         try:
-            opened[name] = open_source(model, offline=offline)
+            opened[name] = open_source(
+                model, offline=offline, allow_pickle=spec.models.allow_pickle
+            )
         except EvomergeError as error:
             problems.models.append(f"{experiment.where(*place)}: {error}")
-    if len(opened) == len(spec.models.all):
-        reference = BASE if BASE in opened else next(iter(opened))
-        problems.models += [
-            f"{experiment.where('models')}: {problem}"
-            for problem in mismatches(opened, reference, spec.models.tokenizer_mismatch)
-        ]
+    if len(opened) < len(spec.models.all):
+        return opened
+    base = BASE if BASE in opened else None
+    reference = base or next(iter(opened))
+    policy = spec.models.tokenizer_mismatch
+    tokenizer = merged_tokenizer(policy, opened, reference)
+    try:
+        opened, found = fitted(opened, reference, base, policy, tokenizer)
+    except CheckpointError as error:
+        found = str(error).splitlines()
+    where = experiment.where("models")
+    problems.models += [f"{where}: {problem}" for problem in found]
     return opened
-
-
-def mismatches(
-    sources: Mapping[str, SourceModel], reference: str, tokenizers: TokenizerMismatch
-) -> list[str]:
-    """Every reason why sources cannot be merged under a policy for differing tokenizers."""
-    compared = sources if tokenizers == "error" else {reference: sources[reference]}
-    return check_tensors(sources, reference) + check_vocabularies(compared, reference)
 
 
 def _source_models(spec: ExperimentSpec, sources: Mapping[str, SourceModel]) -> SourceModels:
@@ -181,8 +206,15 @@ def _source_models(spec: ExperimentSpec, sources: Mapping[str, SourceModel]) -> 
         base=source(BASE, base) if base else None,
         experts=tuple(source(name, model) for name, model in spec.models.experts.items()),
         layers=layers[0] if layers else 0,
+        tokenizer=_tokenizer(spec, sources),
         seed=derived_seed(spec.seed, "operators"),
     )
+
+
+def _tokenizer(spec: ExperimentSpec, sources: Mapping[str, SourceModel]) -> str | None:
+    """What recipes say of their tokenizer: the one that the opened sources are aligned by."""
+    aligned = [s for s in sources.values() if isinstance(s, AlignedModel)]
+    return aligned[0].tokenizer if aligned and len(sources) == len(spec.models.all) else None
 
 
 def signatures() -> dict[str, OperatorSignature]:
@@ -195,6 +227,8 @@ def signatures() -> dict[str, OperatorSignature]:
             needs_base=operator.needs_base,
             max_models=operator.max_models,
             value_problems={p.name: p.problem for p in operator.parameters},
+            takes_base=operator.takes_base,
+            min_models=operator.min_models,
         )
         for name, operator in OPERATORS.items()
     }
@@ -208,6 +242,15 @@ def _space(
     problems: _Problems,
 ) -> SearchSpace | None:
     known = signatures()
+    complete = len(sources) == len(spec.models.all)
+    where = experiment.where("space").removesuffix(": space")
+    if isinstance(spec.space, PluginSpaceSpec):
+        try:
+            options = spec.space.options
+            return make_space(spec.space.kind, options, models, known) if complete else None
+        except ConfigError as error:
+            problems.config += [f"{where}: {problem}" for problem in error.problems]
+            return None
     found = check_parameter_space(spec.space, models, known)
     for source in list(sources.values())[:1]:
         found += [
@@ -216,9 +259,7 @@ def _space(
             for part in spec.space.components
             if not any(part in name for name in source.tensors)
         ]
-    where = experiment.where("space").removesuffix(": space")
     problems.config += [f"{where}: {problem}" for problem in found]
-    complete = len(sources) == len(spec.models.all)
     return ParameterSpace(spec.space, models, known) if complete and not found else None
 
 

@@ -15,6 +15,7 @@ from evomerge.experiment.build import (
     gene_facts,
     make_scoring,
     make_study_optimizer,
+    statistics_of,
     study_meta,
     versions,
 )
@@ -260,6 +261,11 @@ def _check_unchanged(run_dir: Path, store: StudyStore, prepared: Prepared) -> No
         f"the weights of model {name!r} ({prepared.spec.models.all[name]}) have changed"
         for name, source in prepared.sources.items()
         if source.fingerprint != recorded[name]["fingerprint"]
+    ]
+    problems += [
+        f"the statistics of model {name!r} have changed"
+        for name in prepared.sources
+        if statistics_of(prepared, name) != recorded[name].get("statistics")
     ]
     banks = store.meta("banks")
     problems += [

@@ -21,6 +21,7 @@ from evomerge.experiment.loggers_spec import LoggersSpec
 from evomerge.experiment.objective_spec import ObjectiveSpec
 from evomerge.experiment.workers_spec import WorkersSpec
 from evomerge.spaces.parameter import ParameterSpaceSpec
+from evomerge.spaces.registry import PARAMETER
 
 BASE = "base"
 """The name of the base model in recipes and tables."""
@@ -41,21 +42,39 @@ class Closed(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-TokenizerMismatch = Literal["error", "base"]
-"""What to do where sources disagree on token ids: refuse, or take the base's tokenizer."""
+def _spelled(given: Any) -> Any:  # noqa: ANN401 - whatever the YAML holds
+    """A base with an adapter over it, as one text."""
+    if isinstance(given, Mapping) and set(given) == {"base", "adapter"}:
+        return f"{given['base']}+{given['adapter']}"
+    return given
+
+
+Model = Annotated[str, BeforeValidator(_spelled)]
+"""A folder, a file of weights, a hub id, or ``MODEL+ADAPTER``; also written as a mapping of
+``base`` and ``adapter``."""
 
 
 class ModelsSpec(Closed):
     """The source models."""
 
-    base: str | None = None
+    base: Model | None = None
     """The common ancestor: a folder or hub id. Operators on task vectors need it."""
 
-    experts: Mapping[str, str] = Field(min_length=1)
+    experts: Mapping[str, Model] = Field(min_length=1)
     """Folder or hub id by a short name of your choice."""
 
-    tokenizer_mismatch: TokenizerMismatch = "error"
-    """``base`` merges all the same, by row of the embedding, with the base's tokenizer."""
+    tokenizer_mismatch: str = "error"
+    """Where tokenizers differ. ``base`` merges all the same with the base's (or first
+    expert's), by row of the embedding, or by token where the numbers of rows differ. ``union``
+    merges by token and knows every model's tokens; the name of an expert takes its tokenizer.
+    """
+
+    allow_pickle: bool = False
+    """Whether PyTorch's pickle files may be read where a model has no safetensors."""
+
+    statistics: Mapping[str, str] = Field(default_factory=dict)
+    """By name of a model: a file of ``evomerge collect-stats``, or a folder with one for each
+    kind. Those not named are looked for in the model's own folder."""
 
     @model_validator(mode="after")
     def _names_are_usable(self) -> Self:
@@ -64,6 +83,23 @@ class ModelsSpec(Closed):
             raise ValueError(
                 f"expert names must be letters, digits, - and _, and not 'base'; found {bad}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _tokenizer_is_known(self) -> Self:
+        known = ["error", "base", "union", *self.experts]
+        if self.tokenizer_mismatch not in known:
+            raise ValueError(
+                f"tokenizer_mismatch must be one of {', '.join(known)}; "
+                f"found {self.tokenizer_mismatch!r}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _statistics_are_of_models(self) -> Self:
+        strange = sorted(set(self.statistics) - set(self.all))
+        if strange:
+            raise ValueError(f"statistics of {strange}, the models are {[*self.all]}")
         return self
 
     @property
@@ -181,6 +217,36 @@ class TasksSpec(Closed):
         return self
 
 
+class PluginSpaceSpec(BaseModel):
+    """A search space of a plugin, which checks its options itself."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    kind: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Every key but the kind."""
+        return dict(self.model_extra or {})
+
+    @property
+    def operator(self) -> tuple[str, ...]:
+        """What listings show in place of the operators, which only the plugin knows."""
+        return (self.kind,)
+
+
+def _space_tag(given: Any) -> str:  # noqa: ANN401 - whatever the YAML holds
+    kind = given.get("kind") if isinstance(given, Mapping) else getattr(given, "kind", None)
+    return PARAMETER if kind is None or kind == PARAMETER else "plugin"
+
+
+SpaceSpec = Annotated[
+    Annotated[ParameterSpaceSpec, Tag(PARAMETER)] | Annotated[PluginSpaceSpec, Tag("plugin")],
+    Discriminator(_space_tag),
+]
+"""A search space, told apart by ``kind``."""
+
+
 class OptimizerSpec(BaseModel):
     """The optimizer and its options, which the optimizer itself checks."""
 
@@ -238,7 +304,7 @@ class ExperimentSpec(Closed):
 
     seed: int = 0
     models: ModelsSpec
-    space: ParameterSpaceSpec
+    space: SpaceSpec
     tasks: TasksSpec
     fitness: FitnessSpec = FitnessSpec()
     objectives: tuple[ObjectiveSpec, ...] = Field(min_length=1)
@@ -248,6 +314,10 @@ class ExperimentSpec(Closed):
     evaluation: EvaluationSpec = EvaluationSpec()
     loggers: LoggersSpec = ()
     """Tools that follow the search."""
+
+    plugins: tuple[str, ...] = ()
+    """Modules or ``.py`` files that add operators, optimizers or search spaces; packages that
+    announce theirs as entry points need none."""
 
     @property
     def device(self) -> str:

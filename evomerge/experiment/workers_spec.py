@@ -52,6 +52,10 @@ class WorkersSpec(BaseModel):
     """GiB that a worker may hold to itself (mapped source models are shared); a candidate
     that takes more is given up and its worker replaced. None sets no limit."""
 
+    merge_cache: float = Field(default=0.5, ge=0, allow_inf_nan=False)
+    """GiB of each worker's memory for what merges of all candidates share (tables of
+    magnitudes, singular vectors …); what goes beyond lies in mapped temporary files."""
+
     sources: Literal["path", "copy"] = "path"
     """Models, tasks and files lie at the same path on every machine, or each machine gets a
     copy of them in its cache."""

@@ -4,10 +4,10 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from evomerge.core.tensor_names import count_layers, layer_of
-from evomerge.merging.checkpoint import SourceModel
+from evomerge.core.tensor_names import layer_of, layer_stacks, stack_of
 from evomerge.merging.operators.contract import is_finite
 from evomerge.merging.safetensors_header import FLOAT_BYTES
+from evomerge.merging.source_model import SourceModel
 from evomerge.merging.tied_embeddings import embedding_name, head_name, stored_name
 from evomerge.merging.vocabulary import (
     read_chat_template,
@@ -44,26 +44,22 @@ def check_tensors(sources: Mapping[str, SourceModel], reference: str) -> list[st
         problems += _dtype_problems(name, source) + _config_problems(name, source)
         if name == reference:
             continue
-        theirs = count_layers(list(source.tensors))
-        ours = count_layers(list(expected.tensors))
-        if theirs != ours:
-            problems.append(f"{name}: has {theirs} layers, {reference} has {ours}.")
-        layers = min(theirs, ours)
-        problems += _name_problems(name, reference, sources, layers)
+        problems += _layer_problems(name, reference, source, expected)
+        problems += _name_problems(name, reference, sources)
         problems += _shape_problems(name, reference, sources)
     return problems
 
 
 def check_vocabularies(sources: Mapping[str, SourceModel], reference: str) -> list[str]:
     """Tokens that do not have the same id in every source, or no row in the embedding."""
-    expected = read_vocabulary(sources[reference].folder)
+    expected = read_vocabulary(sources[reference].tokenizer_folder)
     if expected is None:
         return []
     problems = _rows_problems(reference, sources[reference], expected)
     for name, source in sources.items():
-        if same_tokenizer_file(source.folder, sources[reference].folder):
+        if same_tokenizer_file(source.tokenizer_folder, sources[reference].tokenizer_folder):
             continue
-        found = read_vocabulary(source.folder)
+        found = read_vocabulary(source.tokenizer_folder)
         if found is None or found == expected:
             continue
         tokens = [*expected, *(t for t in found if t not in expected)]
@@ -74,22 +70,25 @@ def check_vocabularies(sources: Mapping[str, SourceModel], reference: str) -> li
         )
         problems.append(
             f"{name}: its tokenizer differs from {reference}'s in {len(differing)} tokens "
-            f"({shown}); merge only models of one vocabulary."
+            f"({shown}); choose with --tokenizer-mismatch (in an experiment file: "
+            "models.tokenizer_mismatch) which tokens the merged model has."
         )
     return problems
 
 
 def notes(sources: Mapping[str, SourceModel], reference: str) -> list[str]:
     """Differences that do not forbid a merge but are worth a look."""
-    expected, remarks = sources[reference], []
+    expected, remarks = sources[reference], _uneven_stacks(sources[reference])
     for name, source in sources.items():
         if name == reference:
             continue
-        if read_vocabulary(source.folder) is None:
+        if read_vocabulary(source.tokenizer_folder) is None:
             remarks.append(f"{name}: has no tokenizer files; taken to share {reference}'s.")
-        elif read_merges(source.folder) != read_merges(expected.folder):
+        elif read_merges(source.tokenizer_folder) != read_merges(expected.tokenizer_folder):
             remarks.append(f"{name}: its tokenizer's merges differ from {reference}'s.")
-        if read_chat_template(source.folder) != read_chat_template(expected.folder):
+        if read_chat_template(source.tokenizer_folder) != read_chat_template(
+            expected.tokenizer_folder
+        ):
             remarks.append(
                 f"{name}: its chat template differs; the merged model gets {reference}'s."
             )
@@ -127,6 +126,17 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f"; nearest name: {found[0]}" if found else ""
 
 
+def _uneven_stacks(source: SourceModel) -> list[str]:
+    stacks = layer_stacks(source.tensors)
+    if len(set(stacks.values())) < 2:
+        return []
+    counts = ", ".join(f"{count} in {stack}" for stack, count in stacks.items())
+    return [
+        f"layers are counted from 0 in each stack ({counts}), and a range of layers is meant "
+        "in all of them; a part of the name (components) tells them apart."
+    ]
+
+
 def _dtype_problems(name: str, source: SourceModel) -> list[str]:
     wrong = [info for info in source.tensors.values() if info.dtype not in FLOAT_BYTES]
     if not wrong:
@@ -139,23 +149,36 @@ def _dtype_problems(name: str, source: SourceModel) -> list[str]:
 
 
 def _config_problems(name: str, source: SourceModel) -> list[str]:
-    stored = count_layers(list(source.tensors))
+    stacks = layer_stacks(source.tensors)
     claimed = source.config.get("num_hidden_layers", source.config.get("n_layer"))
-    if not stored or not isinstance(claimed, int) or claimed == stored:
+    if not stacks or not isinstance(claimed, int) or claimed in stacks.values():
         return []
+    stored = " and ".join(str(count) for count in dict.fromkeys(stacks.values()))
     return [f"{name}: config.json says {claimed} layers, the tensors are of {stored}."]
 
 
-def _name_problems(
-    name: str, reference: str, sources: Mapping[str, SourceModel], layers: int
+def _layer_problems(
+    name: str, reference: str, source: SourceModel, expected: SourceModel
 ) -> list[str]:
+    theirs, ours = layer_stacks(source.tensors), layer_stacks(expected.tensors)
+    several = len(ours) > 1
+    return [
+        f"{name}: has {theirs[stack]} layers{f' in {stack}' if several else ''}, "
+        f"{reference} has {count}."
+        for stack, count in ours.items()
+        if stack in theirs and theirs[stack] != count
+    ]
+
+
+def _name_problems(name: str, reference: str, sources: Mapping[str, SourceModel]) -> list[str]:
     ours, theirs = sources[reference].tensors, sources[name].tensors
     missing = [t for t in ours if stored_name(t, theirs) is None]
     extra = [t for t in theirs if stored_name(t, ours) is None]
     problems = []
     for lost, owner, there in ((missing, name, theirs), (extra, reference, ours)):
         # Tensors of layers that the other does not have are said by the layer counts.
-        told = [t for t in lost if (layer_of(t) or 0) < layers]
+        stacks = layer_stacks(there)
+        told = [t for t in lost if (layer_of(t) or 0) < stacks.get(stack_of(t) or "", 1 << 30)]
         if told:
             other = reference if owner == name else name
             problems.append(
@@ -175,7 +198,7 @@ def _shape_problems(name: str, reference: str, sources: Mapping[str, SourceModel
         hint = ""
         is_embedding = head_name([tensor]) or embedding_name([tensor])
         if is_embedding and theirs[stored].shape[1:] == info.shape[1:]:
-            hint = " (another vocabulary size: resize the embeddings to one size first)"
+            hint = " (another vocabulary size: align the tokens with --tokenizer-mismatch)"
         problems.append(
             f"{name}: {stored} has shape {list(theirs[stored].shape)}, "
             f"in {reference} it is {list(info.shape)}{hint}."

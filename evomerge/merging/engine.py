@@ -1,21 +1,40 @@
 """Merging by recipe: tensor by tensor, into a resident model or out to an export."""
 
-import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import weakref
+from collections.abc import (
+    Callable,
+    Collection,
+    Hashable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
 from evomerge.core.errors import CheckpointError, ConfigError
-from evomerge.core.recipe import Recipe, Rule
-from evomerge.merging.checkpoint import SourceModel
-from evomerge.merging.compatibility import check_tensors, nearest
+from evomerge.core.recipe import Recipe
+from evomerge.merging.compatibility import check_tensors
 from evomerge.merging.device_tensors import DeviceTensors
-from evomerge.merging.operators.contract import MaskKey, Operator, Settings
-from evomerge.merging.operators.registry import operator
-from evomerge.merging.recipe_check import OUTPUT_DTYPES, validate_recipe
+from evomerge.merging.merge_plan import (
+    MergedTensor,
+    TensorMerge,
+    is_tied,
+    merged_tensors,
+    slice_problems,
+    tensor_merges,
+    used_names,
+)
+from evomerge.merging.operators.contract import Inputs, MaskKey, Once
+from evomerge.merging.recipe_check import validate_recipe
 from evomerge.merging.resident_model import build_resident_model, places
-from evomerge.merging.tied_embeddings import embedding_name, head_name, stored_name
+from evomerge.merging.source_model import SourceModel
+from evomerge.merging.stacked_config import stacked_config
+from evomerge.merging.statistics_files import SourceStatistics
+from evomerge.merging.study_memory import StudyMemory
+from evomerge.merging.tied_embeddings import embedding_name
 
 _DTYPES = {
     "F64": torch.float64,
@@ -24,41 +43,38 @@ _DTYPES = {
     "BF16": torch.bfloat16,
 }
 
-
-@dataclass(frozen=True)
-class MergedTensor:
-    """A tensor of the merged model before it is computed."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    """As safetensors spells it."""
-
-
-@dataclass(frozen=True)
-class _RulePlan:
-    """A rule with its operator found and the models that need not be read left out."""
-
-    operator: Operator
-    settings: Settings
-    models: tuple[str, ...]
+_Applied = dict[str, object]
+"""Identity of the merge that each tensor of a model holds."""
 
 
 class MergeEngine:
     """Merges source models by recipe.
 
     The same tensors, bit for bit, go into a resident model and into an export. Sources are
-    mapped from disk; besides the result, one tensor a source is in use at a time.
+    mapped from disk; besides the result, one tensor a source is in use at a time, or one on
+    each thread. What does not change from recipe to recipe is computed once.
 
     Args:
         sources: Opened source models by the names that recipes use.
         kept: Those whose tensors stay on the device once they were read.
+        memory: Keeps what recipes share.
+        statistics: Where statistics of sources lie, by name, if not where recipes say.
     """
 
-    def __init__(self, sources: Mapping[str, SourceModel], kept: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        sources: Mapping[str, SourceModel],
+        kept: Collection[str] = (),
+        memory: StudyMemory | None = None,
+        statistics: Mapping[str, str] | None = None,
+    ) -> None:
         self.sources = dict(sources)
         self._tensors = DeviceTensors(self.sources, kept)
-        self._fitting: set[tuple[str, tuple[str, ...]]] = set()
+        self._memory = StudyMemory() if memory is None else memory
+        self._statistics = SourceStatistics(self.sources, statistics)
+        self._fitting: set[object] = set()
+        self._applied: weakref.WeakKeyDictionary[torch.nn.Module, _Applied]
+        self._applied = weakref.WeakKeyDictionary()
 
     def plan(self, recipe: Recipe) -> list[MergedTensor]:
         """What the merged model will hold, in the order of the reference's tensors.
@@ -70,30 +86,15 @@ class MergeEngine:
             CheckpointError: Its sources are not open, have changed, or do not fit.
         """
         self._check(recipe)
-        reference = self.sources[recipe.reference]
-        infos = dict(reference.tensors)
-        head = head_name(infos)
-        if self.is_tied(recipe):
-            if head is not None and embedding_name(infos) is not None:
-                del infos[head]
-        elif head is None:
-            untied = next(s for s in self._used(recipe) if not s.tied)
-            name = head_name(untied.tensors)
-            embedding = embedding_name(infos)
-            if name is not None and embedding is not None:
-                infos[name] = infos[embedding]
-        wanted = OUTPUT_DTYPES[recipe.dtype] if recipe.dtype else None
-        return [
-            MergedTensor(name, info.shape, wanted or info.dtype) for name, info in infos.items()
-        ]
+        return merged_tensors(recipe, self.sources)
 
     def is_tied(self, recipe: Recipe) -> bool:
         """Whether the merged model's output head is its input embedding."""
-        return all(source.tied for source in self._used(recipe))
+        return is_tied(recipe, self.sources)
 
     def parameter_count(self, recipe: Recipe) -> int:
         """Parameters of the merged model; tied ones count once."""
-        return sum(math.prod(tensor.shape) for tensor in self.plan(recipe))
+        return sum(tensor.entries for tensor in self.plan(recipe))
 
     def tensors(
         self, recipe: Recipe, device: str | torch.device = "cpu"
@@ -104,24 +105,46 @@ class MergeEngine:
             ConfigError, CheckpointError: As ``plan`` does.
             TrialError: A merged tensor is not finite.
         """
-        for tensor, rule in self._rules(recipe):
+        for merge in tensor_merges(recipe, self.sources, self.plan(recipe)):
+            tensor = merge.tensor
             out = torch.empty(tensor.shape, dtype=_DTYPES[tensor.dtype], device=device)
-            self._merge(tensor, rule, recipe, [out])
+            self._merge(merge, recipe, [out])
             yield tensor.name, out
 
-    @torch.no_grad()
     def apply(self, recipe: Recipe, model: torch.nn.Module) -> None:
         """Overwrite a resident model's weights with the merged ones.
 
-        After an error the weights are partly overwritten; the next ``apply`` sets them all.
+        Tensors that the last ``apply`` to this model made in the same way are left as they
+        are; whoever changes its weights otherwise calls ``forget``. After an error the weights
+        are partly overwritten; the next ``apply`` sets what is missing.
 
         Raises:
             ConfigError, CheckpointError, TrialError: As ``tensors`` does.
             CheckpointError: The model's parameters are not those of the merge.
         """
-        targets = places(model, {tensor.name: tensor.shape for tensor in self.plan(recipe)})
-        for tensor, rule in self._rules(recipe):
-            self._merge(tensor, rule, recipe, targets[tensor.name])
+        planned = self.plan(recipe)
+        targets = places(model, {tensor.name: tensor.shape for tensor in planned})
+        applied = self._applied.setdefault(model, {})
+        changed = [
+            merge
+            for merge in tensor_merges(recipe, self.sources, planned)
+            if applied.get(merge.tensor.name) != merge.identity
+        ]
+
+        def merge_one(merge: TensorMerge) -> None:
+            applied.pop(merge.tensor.name, None)
+            self._merge(merge, recipe, targets[merge.tensor.name])
+            applied[merge.tensor.name] = merge.identity
+
+        if all(target.device.type == "cpu" for own in targets.values() for target in own):
+            _on_threads(merge_one, changed)
+        else:
+            for merge in changed:
+                merge_one(merge)
+
+    def forget(self, model: torch.nn.Module) -> None:
+        """Take nothing for granted of a model whose weights were changed by others."""
+        self._applied.pop(model, None)
 
     def resident_model(
         self,
@@ -133,8 +156,8 @@ class MergeEngine:
 
         Args:
             recipe: The name of the reference, or a recipe that has it. The model is good for
-                any recipe of that reference: it shares head and embedding only if all open
-                sources do.
+                any recipe of that reference and of as many layers: it shares head and
+                embedding only if all open sources do.
             dtype: Of the parameters; by default that of the reference's embedding.
             device: Where the parameters lie.
 
@@ -149,16 +172,16 @@ class MergeEngine:
         if dtype is None:
             name = embedding_name(source.tensors) or next(iter(source.tensors))
             dtype = _DTYPES[source.tensors[name].dtype]
-        return build_resident_model(source, tied=tied, dtype=dtype, device=device)
-
-    def _used(self, recipe: Recipe) -> list[SourceModel]:
-        return [self.sources[name] for name in _used_names(recipe)]
+        config = source.config
+        if isinstance(recipe, Recipe):
+            config = stacked_config(recipe, self.sources)
+        return build_resident_model(source, config, tied=tied, dtype=dtype, device=device)
 
     def _check(self, recipe: Recipe) -> None:
         problems = validate_recipe(recipe)
         if problems:
             raise ConfigError(problems)
-        used = _used_names(recipe)
+        used = used_names(recipe)
         for source in (source for source in recipe.sources if source.name in used):
             if source.name not in self.sources:
                 raise CheckpointError(f"source {source.name!r} of the recipe is not open.")
@@ -169,65 +192,77 @@ class MergeEngine:
                     f"recipe was made with (fingerprint {found.fingerprint}, "
                     f"the recipe has {source.fingerprint})."
                 )
-        if (recipe.reference, used) not in self._fitting:
-            unfit = check_tensors({n: self.sources[n] for n in used}, recipe.reference)
+        shape = (recipe.reference, used, str(recipe.slices))
+        if shape not in self._fitting:
+            if recipe.slices:
+                unfit = slice_problems(recipe, self.sources)
+            else:
+                unfit = check_tensors({n: self.sources[n] for n in used}, recipe.reference)
             if unfit:
                 raise CheckpointError("\n".join(unfit))
-            self._fitting.add((recipe.reference, used))
+            self._fitting.add(shape)
 
-    def _rule_plan(self, rule: Rule, recipe: Recipe) -> _RulePlan:
-        found = operator(rule.operator)
-        settings = found.rule_settings(rule, recipe.base)
-        models = found.merged(rule, recipe.base)
-        if found.zero_weight_drops_out:
-            weights = settings.of_models("weight")
-            kept = [k for k, weight in enumerate(weights) if weight != 0]
-            if kept or found.needs_base:
-                models = tuple(models[k] for k in kept)
-                settings = Settings(tuple(settings.models[k] for k in kept), settings.whole)
-        return _RulePlan(found, settings, models)
-
-    def _rules(self, recipe: Recipe) -> Iterator[tuple[MergedTensor, _RulePlan]]:
-        planned = self.plan(recipe)
-        rules = {id(rule): self._rule_plan(rule, recipe) for rule in recipe.rules}
-        for tensor in planned:
-            yield tensor, rules[id(recipe.rule_for(tensor.name))]
-
+    @torch.no_grad()
     def _merge(
-        self,
-        tensor: MergedTensor,
-        rule: _RulePlan,
-        recipe: Recipe,
-        targets: Sequence[torch.Tensor],
+        self, merge: TensorMerge, recipe: Recipe, targets: Sequence[torch.Tensor]
     ) -> None:
         device = targets[0].device
-        read = self._read(tensor.name, rule.models, device)
-        base = None
-        if rule.operator.needs_base and recipe.base is not None:
-            (base,) = self._read(tensor.name, (recipe.base,), device)
-        key = MaskKey(recipe.seed, tensor.name, rule.models)
-        rule.operator.merge_into(
-            [target.view(-1) for target in targets],
-            (read, base, rule.settings, key),
-            _DTYPES[tensor.dtype],
+        made_of = zip(merge.models, merge.stored, strict=True)
+        inputs = Inputs(
+            [self._tensors.read(model, stored, device) for model, stored in made_of],
+            None if merge.base is None else self._tensors.read(*merge.base, device),
+            merge.settings,
+            MaskKey(merge.seed, merge.tensor.name, merge.models),
+            merge.depth,
+            self._once(merge, device),
+            self._statistics.of_rule(
+                merge.operator.name, merge.models, recipe, merge.tensor.name
+            ),
         )
+        flat = [
+            target.view(-1) if target.is_contiguous() else target.new_empty(target.numel())
+            for target in targets
+        ]
+        merge.operator.merge_into(flat, inputs, _DTYPES[merge.tensor.dtype])
+        for target, merged in zip(targets, flat, strict=True):
+            if not target.is_contiguous():  # a part of what transformers keeps as one
+                target.copy_(merged.view(target.shape))
 
-    def _read(
-        self, name: str, models: Sequence[str], device: str | torch.device
-    ) -> list[torch.Tensor]:
-        tensors = []
-        for model in models:
-            source = self.sources[model]
-            stored = stored_name(name, source.tensors)
-            if stored is None:
-                raise CheckpointError(
-                    f"{model}: has no tensor {name}{nearest(name, source.tensors)}."
-                )
-            tensors.append(self._tensors.read(model, stored, device))
-        return tensors
+    def _once(self, merge: TensorMerge, device: torch.device) -> Once:
+        made_of = [*zip(merge.models, merge.stored, strict=True)]
+
+        def once(
+            what: str,
+            facts: Hashable,
+            make: Callable[[], Sequence[torch.Tensor]],
+            model: int | None = None,
+        ) -> Sequence[torch.Tensor]:
+            own = made_of if model is None else [made_of[model]]
+            quantity = (what, merge.base, tuple(own), str(device))
+            return self._memory.get(quantity, facts, make)
+
+        return once
 
 
-def _used_names(recipe: Recipe) -> tuple[str, ...]:
-    """The sources that the rules merge, and the reference; in the recipe's order."""
-    named = {name for rule in recipe.rules for name in rule.models} | {recipe.reference}
-    return tuple(source.name for source in recipe.sources if source.name in named)
+def _on_threads(work: Callable[[TensorMerge], None], merges: Iterable[TensorMerge]) -> None:
+    """As many at a time as torch has threads, each on one; the first error is raised."""
+    by_size = sorted(merges, key=lambda merge: -merge.tensor.entries)  # else one ends last
+    threads = torch.get_num_threads()
+    if threads < 2:
+        for merge in by_size:
+            work(merge)
+        return
+    left = iter(by_size)
+
+    def work_off() -> None:
+        # Within a thread torch uses one, too: the bits of some routines depend on the number.
+        torch.set_num_threads(1)
+        for merge in left:
+            work(merge)
+
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            for done in [pool.submit(work_off) for _ in range(threads)]:
+                done.result()
+    finally:
+        torch.set_num_threads(threads)

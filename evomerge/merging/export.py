@@ -9,8 +9,10 @@ from evomerge.core.atomic_write import new_folder
 from evomerge.core.errors import StoreError
 from evomerge.core.recipe import Recipe
 from evomerge.merging.checkpoint import SourceModel
-from evomerge.merging.engine import MergedTensor, MergeEngine
+from evomerge.merging.engine import MergeEngine
+from evomerge.merging.merge_plan import MergedTensor
 from evomerge.merging.shard_writer import plan_shards, size_of, write_shards
+from evomerge.merging.stacked_config import stacked_config
 from evomerge.merging.tied_embeddings import embedding_name
 
 SHARD_SIZE = 5_000_000_000
@@ -28,8 +30,8 @@ _COPIED = (
     "merges.txt",
     "*.model",
     "chat_template.*",
-    "generation_config.json",
 )
+_SIDE_FILES = ("generation_config.json", "preprocessor_config.json", "processor_config.json")
 _DTYPE_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
@@ -65,11 +67,15 @@ def export(
     needed = sum(size_of(tensor) for tensor in planned) + _SPARE
     _check_space(out, needed)
     shards = plan_shards(planned, shard_size)
-    config = _config(reference, planned, tied=engine.is_tied(recipe))
+    config = _with_dtype(stacked_config(recipe, engine.sources), planned)
+    if embedding_name(reference.tensors) is not None:
+        config["tie_word_embeddings"] = engine.is_tied(recipe)
     try:
         with new_folder(out) as partial:
-            _copy_side_files(reference.folder, partial)
-            (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+            _copy_side_files(reference, partial)
+            if reference.config:  # a plain state dict has none
+                text = json.dumps(config, indent=2) + "\n"
+                (partial / "config.json").write_text(text, "utf-8")
             (partial / "recipe.yaml").write_text(recipe_text, "utf-8")
             (partial / "README.md").write_text(card, "utf-8")
             write_shards(partial, shards, engine.tensors(recipe))
@@ -92,23 +98,21 @@ def _check_space(out: Path, needed: int) -> None:
         )
 
 
-def _config(
-    reference: SourceModel, planned: list[MergedTensor], *, tied: bool
-) -> dict[str, Any]:
-    config = dict(reference.config)
+def _with_dtype(config: dict[str, Any], planned: list[MergedTensor]) -> dict[str, Any]:
     sizes: dict[str, int] = {}
     for tensor in planned:
         sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + size_of(tensor)
     dtype = _DTYPE_NAMES[max(sizes, key=lambda name: sizes[name])]
     for key in [key for key in ("dtype", "torch_dtype") if key in config] or ["torch_dtype"]:
         config[key] = dtype
-    if embedding_name(reference.tensors) is not None:
-        config["tie_word_embeddings"] = tied
     return config
 
 
-def _copy_side_files(folder: Path, out: Path) -> None:
-    for file in sorted({file for pattern in _COPIED for file in folder.glob(pattern)}):
+def _copy_side_files(reference: SourceModel, out: Path) -> None:
+    folder = reference.tokenizer_folder
+    found = {file for pattern in _COPIED for file in folder.glob(pattern)}
+    found |= {file for name in _SIDE_FILES if (file := reference.side_file(name)) is not None}
+    for file in sorted(found):
         if file.is_file():
             shutil.copyfile(file, out / file.name)
 

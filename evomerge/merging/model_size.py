@@ -7,7 +7,8 @@ from typing import Any
 from evomerge.core.errors import ConfigError
 from evomerge.core.recipe import Recipe
 from evomerge.core.tensor_names import layer_of
-from evomerge.merging.engine import MergedTensor, MergeEngine
+from evomerge.merging.engine import MergeEngine
+from evomerge.merging.merge_plan import MergedTensor
 from evomerge.merging.tied_embeddings import embedding_name, head_name
 
 DEFAULT_CONTEXT = 2048

@@ -57,6 +57,7 @@ def apply_neighbour(
     """
     planned = {tensor.name: tensor for tensor in engine.plan(recipe)}
     targets = places(model, {name: tensor.shape for name, tensor in planned.items()})
+    engine.forget(model)
     device = next(model.parameters()).device
     moves = engine.tensors(replace(step, dtype="float32"), device)
     for name, exact in engine.tensors(replace(recipe, dtype="float32"), device):

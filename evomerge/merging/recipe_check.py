@@ -1,5 +1,7 @@
 """Whether a recipe's rules fit their operators, told without tensors or models."""
 
+from dataclasses import replace
+
 from evomerge.core.near_names import unknown
 from evomerge.core.recipe import Recipe, Rule
 from evomerge.merging.operators.registry import OPERATORS
@@ -15,7 +17,40 @@ def validate_recipe(recipe: Recipe) -> list[str]:
         problems.append(f"recipe: {unknown('dtype', recipe.dtype, OUTPUT_DTYPES)}")
     for number, rule in enumerate(recipe.rules, 1):
         problems += [f"rule {number}: {p}" for p in _rule_problems(rule, recipe.base)]
-    return problems
+    return problems + _slices_without_base(recipe)
+
+
+def spelled_out(recipe: Recipe) -> Recipe:
+    """The same recipe with every default written out, each model's with the model.
+
+    Rules of unknown operators stay as they are.
+
+    Raises:
+        ConfigError: A rule's parameters are not those of its operator.
+    """
+    rules = tuple(_spelled_out(rule, recipe.base) for rule in recipe.rules)
+    return replace(recipe, rules=rules)
+
+
+def _spelled_out(rule: Rule, base: str | None) -> Rule:
+    if rule.operator not in OPERATORS:
+        return rule
+    operator = OPERATORS[rule.operator]
+    settings = operator.rule_settings(rule, base)
+    merged = dict(zip(operator.merged(rule, base), settings.models, strict=True))
+    return replace(rule, models={**rule.models, **merged}, parameters=settings.whole)
+
+
+def _slices_without_base(recipe: Recipe) -> list[str]:
+    """Differences to a base need the base's layers beside those of the models."""
+    operators = [OPERATORS[r.operator] for r in recipe.rules if r.operator in OPERATORS]
+    taken = next(filter(None, (each.base_taken(recipe.base) for each in operators)), None)
+    return [
+        f"slice {number}: give the layers of the base {taken!r} too; differences to it are "
+        "merged."
+        for number, part in enumerate(recipe.slices, 1)
+        if taken is not None and taken not in part.layers
+    ]
 
 
 def _rule_problems(rule: Rule, base: str | None) -> list[str]:
@@ -31,6 +66,6 @@ def _rule_problems(rule: Rule, base: str | None) -> list[str]:
     most = operator.max_models
     if count < operator.min_models or (most is not None and count > most):
         wanted = str(most) if most == operator.min_models else f"{operator.min_models} or more"
-        besides = " besides the base" if operator.needs_base else ""
+        besides = " besides the base" if operator.base_taken(base) is not None else ""
         problems.append(f"{operator.name} merges {wanted} models{besides}, got {count}.")
     return problems

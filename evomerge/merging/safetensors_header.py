@@ -30,17 +30,24 @@ class TensorInfo:
     """As safetensors spells it: F32, BF16 …"""
 
     shape: tuple[int, ...]
-    file: Path
-    start: int
+    file: Path | None
+    """The safetensors file; None where the tensor is computed or lies in another format."""
+
+    start: int = 0
     """First byte in the file."""
 
-    end: int
+    end: int = 0
     """One past the last byte in the file."""
 
     @property
     def entries(self) -> int:
         """How many numbers it holds."""
         return math.prod(self.shape)
+
+    @property
+    def bytes(self) -> int:
+        """Its size; of a dtype that no safetensors file has, 0."""
+        return self.entries * (FLOAT_BYTES | _OTHER_BYTES).get(self.dtype, 0)
 
 
 def read_header(file: Path) -> dict[str, TensorInfo]:

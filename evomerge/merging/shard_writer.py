@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from evomerge.core.errors import CheckpointError
-from evomerge.merging.engine import MergedTensor
+from evomerge.merging.merge_plan import MergedTensor
 from evomerge.merging.safetensors_header import FLOAT_BYTES, read_header
 
 if TYPE_CHECKING:

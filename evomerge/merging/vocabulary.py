@@ -26,6 +26,9 @@ def read_vocabulary(folder: Path) -> Mapping[str, int] | None:
         return read_json_object(folder / "vocab.json") | (
             read_json_object(added) if added.exists() else {}
         )
+    if (folder / "vocab.txt").exists():
+        lines = (folder / "vocab.txt").read_text(encoding="utf-8").splitlines()
+        return {token: place for place, token in enumerate(lines)}
     if (folder / "tokenizer.model").exists():
         content = (folder / "tokenizer.model").read_bytes()
         return {f"tokenizer.model {hashlib.sha256(content).hexdigest()[:16]}": 0}
@@ -46,6 +49,17 @@ def read_merges(folder: Path) -> list[Any]:
         if file.exists()
         else []
     )
+
+
+def with_rows(config: Mapping[str, Any], rows: int) -> dict[str, Any]:
+    """A model's configuration with another number of embedding rows, wherever it tells it."""
+    changed = dict(config)
+    for key, value in config.items():
+        if key == "vocab_size":
+            changed[key] = rows
+        elif key == "text_config" and isinstance(value, Mapping):
+            changed[key] = with_rows(value, rows)
+    return changed
 
 
 def read_chat_template(folder: Path) -> str | None:

@@ -3,7 +3,6 @@
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,6 +10,7 @@ from pydantic import ValidationError
 from evomerge.core.errors import ConfigError
 from evomerge.core.near_names import unknown
 from evomerge.core.outcomes import Genome
+from evomerge.core.plugins import Registry
 from evomerge.optimizers.contract import Optimizer
 from evomerge.optimizers.options import CmaEsOptions, Nsga2Options, RandomSearchOptions
 from evomerge.spaces.genes import Gene
@@ -48,7 +48,8 @@ class OptimizerEntry:
         return made
 
 
-OPTIMIZERS: Mapping[str, OptimizerEntry] = MappingProxyType(
+OPTIMIZERS = Registry(
+    "optimizers",
     {
         "nsga2": OptimizerEntry(
             "several objectives, and spaces with choices: a front of trade-offs",
@@ -67,8 +68,10 @@ OPTIMIZERS: Mapping[str, OptimizerEntry] = MappingProxyType(
             RandomSearchOptions,
             "evomerge.optimizers.random_search:RandomSearch",
         ),
-    }
+    },
+    OptimizerEntry,
 )
+"""evomerge's own optimizers and those of plugins."""
 
 
 def make_optimizer(

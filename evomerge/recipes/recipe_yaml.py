@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from evomerge.core.errors import ConfigError
+from evomerge.core.model_spelling import map_parts
 from evomerge.core.near_names import unknown
-from evomerge.core.recipe import Recipe, Rule, Source
+from evomerge.core.recipe import Recipe, Rule, Source, name_parts, slices_of
 from evomerge.recipes.yaml_text import YamlError, dump_yaml, load_yaml
 
 _VERSION = 1
@@ -61,17 +62,32 @@ def recipe_from_yaml(text: str, where: str = "recipe", folder: Path | None = Non
             base=plain.get("base"),
             seed=plain.get("seed", 0),
             dtype=plain.get("dtype"),
+            slices=slices_of(plain.get("slices")),
+            tokenizer=plain.get("tokenizer"),
         )
     except ConfigError as error:
         raise ConfigError([f"{where}: {problem}" for problem in error.problems]) from error
 
 
+def placed(model: str, folder: Path) -> str:
+    """A model, and any adapter over it, from a folder on where it lies there."""
+
+    def place(part: str) -> str:
+        there = folder / part
+        return str(there.resolve()) if not Path(part).is_absolute() and there.is_dir() else part
+
+    return map_parts(model, place)
+
+
 def _source(name: str, value: str | Mapping[str, Any], folder: Path | None) -> Source:
     given: Mapping[str, Any] = {"model": value} if isinstance(value, str) else value
-    model = given["model"]
-    if folder is not None and not Path(model).is_absolute() and (folder / model).is_dir():
-        model = str((folder / model).resolve())
-    return Source(name, model, given.get("fingerprint"))
+    model = given["model"] if folder is None else placed(given["model"], folder)
+    statistics = given.get("statistics")
+    if folder is not None and statistics is not None and (folder / statistics).exists():
+        statistics = str((folder / statistics).resolve())
+    return Source(
+        name, model, given.get("fingerprint"), statistics, given.get("statistics_fingerprint")
+    )
 
 
 def _rule(rule: Mapping[str, Any]) -> Rule:
@@ -81,7 +97,7 @@ def _rule(rule: Mapping[str, Any]) -> Rule:
         models={name: dict(parameters or {}) for name, parameters in rule["models"].items()},
         parameters=dict(rule.get("parameters") or {}),
         layers=(layers[0], layers[1]) if layers is not None else None,
-        contains=rule.get("contains"),
+        contains=name_parts(rule.get("contains")),
     )
 
 
@@ -108,11 +124,34 @@ def _is_whole(value: Any) -> bool:  # noqa: ANN401 - anything YAML can hold
 
 
 def _is_layer_range(value: Any) -> bool:  # noqa: ANN401 - anything YAML can hold
-    return value is None or (
+    return (
         isinstance(value, list)
         and len(value) == 2
         and all(map(_is_whole, value))
         and 0 <= value[0] < value[1]
+    )
+
+
+def _is_layer_range_or_none(value: Any) -> bool:  # noqa: ANN401 - anything YAML can hold
+    return value is None or _is_layer_range(value)
+
+
+def _are_parts(value: Any) -> bool:  # noqa: ANN401 - anything YAML can hold
+    return _is_text_or_none(value) or (
+        isinstance(value, list) and bool(value) and all(map(_is_text, value))
+    )
+
+
+def _are_slices(value: Any) -> bool:  # noqa: ANN401 - anything YAML can hold
+    return value is None or (
+        isinstance(value, list)
+        and all(
+            isinstance(part, dict)
+            and bool(part)
+            and all(map(_is_text, part))
+            and all(map(_is_layer_range, part.values()))
+            for part in value
+        )
     )
 
 
@@ -151,6 +190,12 @@ _TOP = (
     ),
     _Key("seed", _is_whole, "a whole number"),
     _Key("dtype", _is_text_or_none, "a dtype such as bfloat16"),
+    _Key("tokenizer", _is_text_or_none, "'union' or the name of a source"),
+    _Key(
+        "slices",
+        _are_slices,
+        "a list of mappings of source name to its layers, [first, last + 1]",
+    ),
     _Key(
         "rules",
         lambda v: isinstance(v, list) and bool(v),
@@ -161,11 +206,13 @@ _TOP = (
 _SOURCE = (
     _Key("model", _is_text, "a folder or hub id", required=True),
     _Key("fingerprint", _is_text_or_none, "the identity of the weights"),
+    _Key("statistics", _is_text_or_none, "a statistics file or a folder of them"),
+    _Key("statistics_fingerprint", _is_text_or_none, "the identity of the statistics"),
 )
 _RULE = (
     _Key("operator", _is_text, "the name of a merge operator", required=True),
-    _Key("layers", _is_layer_range, "[first, last + 1], two whole numbers"),
-    _Key("contains", _is_text_or_none, "a part of tensor names"),
+    _Key("layers", _is_layer_range_or_none, "[first, last + 1], two whole numbers"),
+    _Key("contains", _are_parts, "a part of tensor names, or a list of parts"),
     _Key("parameters", _are_parameters, "a mapping of name to a plain, finite value"),
     _Key(
         "models",
@@ -178,7 +225,7 @@ _RULE = (
 
 def _problems(plain: Any) -> list[str]:  # noqa: ANN401 - anything YAML can hold
     if isinstance(plain, dict) and "merge_method" in plain:
-        return ["this is a mergekit configuration, not an evomerge recipe (see the README)."]
+        return ["this is a mergekit configuration; 'evomerge recipe' turns it into a recipe."]
     problems = _key_problems(plain, _TOP, "")
     if not isinstance(plain, dict):
         return problems

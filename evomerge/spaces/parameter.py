@@ -19,6 +19,9 @@ from evomerge.spaces.space import Baseline, OperatorSignature, SearchSpace, Sour
 SMALLEST_WEIGHT_SUM = 1e-3
 """Below this, normalized weights are replaced by equal ones: dividing would explode."""
 
+_DIVIDE = ("normalize", "normalize_weights")
+"""Flags, on by default, that divide by the sum of weights."""
+
 _Values = Mapping[tuple[str | None, str], Value]
 """Values by (expert, or None for the merge as a whole; parameter)."""
 
@@ -169,6 +172,8 @@ class ParameterSpace(SearchSpace):
         between layers (there the nearest layer's values are taken). A gene of which the recipe
         says nothing is in the middle of its range.
         """
+        if recipe.slices:
+            return None
         found: dict[str, Value] = {}
         for section in self._sections:
             rule = recipe.rule_for(section.sample)
@@ -230,15 +235,18 @@ class ParameterSpace(SearchSpace):
             for name in self._merged(operator)
         }
         whole = {p: values[None, p] for p in operator.merge_parameters if (None, p) in values}
-        divides = "normalize" in operator.merge_parameters and whole.get("normalize", True)
+        divides = any(
+            name in operator.merge_parameters and whole.get(name, True) for name in _DIVIDE
+        )
         if divides and not operator.needs_base:
             models = _with_safe_weights(models)
-        return Rule(operator.name, models, whole, layers, component)
+        return Rule(operator.name, models, whole, layers, (component,) if component else ())
 
     def _merged(self, operator: OperatorSignature) -> list[str]:
         """The models of every rule: the experts, for a pair with one expert the base first."""
         names = [expert.name for expert in self._models.experts]
-        if operator.max_models == 2 and len(names) == 1 and self._models.base:
+        pair = operator.max_models == 2 and not operator.takes_base
+        if pair and len(names) == 1 and self._models.base:
             return [self._models.base.name, *names]
         return names
 
@@ -247,7 +255,8 @@ class ParameterSpace(SearchSpace):
         operator = self._operators.get(rule.operator)
         if operator is None:
             return False
-        base = self._models.base.name if self._models.base and operator.needs_base else None
+        takes_base = operator.needs_base or operator.takes_base
+        base = self._models.base.name if self._models.base and takes_base else None
         merged, written = [n for n in rule.models if n != base], self._merged(operator)
         if operator.max_models is not None:
             return merged == written
@@ -330,10 +339,13 @@ def _model_problems(operator: OperatorSignature, models: SourceModels) -> list[s
             f"space.operator: {operator.name} merges {operator.max_models} models, the "
             f"experiment names {many} experts; use linear, task_arithmetic, ties or dare_ties."
         )
-    if operator.max_models == 2 and many == 1 and models.base is None:
+    pair = operator.max_models == 2 and models.base is not None and not operator.takes_base
+    if many < operator.min_models and not pair:
+        least = "2 models" if operator.max_models == 2 else f"{operator.min_models} or more"
+        base = "and no base" if models.base is None else "besides the base"
         problems.append(
-            f"space.operator: {operator.name} merges 2 models, the experiment names 1 expert "
-            "and no base; name one more."
+            f"space.operator: {operator.name} merges {least}, the experiment names {many} "
+            f"expert {base}; name one more."
         )
     return problems
 
@@ -379,5 +391,5 @@ def _with_safe_weights(models: dict[str, dict[str, Value]]) -> dict[str, dict[st
 def _without_repeats(rules: list[Rule]) -> list[Rule]:
     """One rule where all sections turned out alike, so that equal merges have equal hashes."""
     last = Rule(rules[-1].operator, rules[-1].models, rules[-1].parameters)
-    alike = all(replace(rule, layers=None, contains=None) == last for rule in rules)
+    alike = all(replace(rule, layers=None, contains=()) == last for rule in rules)
     return [last] if alike else rules

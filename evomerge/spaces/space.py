@@ -30,6 +30,11 @@ class OperatorSignature:
     value_problems: Mapping[str, Callable[[Value], str | None]] = field(default_factory=dict)
     """By parameter: why a value is not allowed, or None. Others take every value."""
 
+    takes_base: bool = False
+    """Merges differences to the base where there is one, and else the models themselves."""
+
+    min_models: int = 1
+
 
 @dataclass(frozen=True)
 class SourceModels:
@@ -46,6 +51,10 @@ class SourceModels:
     dtype: str | None = None
     """Output dtype of every recipe; None keeps the reference model's."""
 
+    tokenizer: str | None = None
+    """Tokenizer of every recipe, by which embeddings are merged token by token; None: the
+    reference model's, row by row."""
+
     @property
     def sources(self) -> tuple[Source, ...]:
         """Base first, then the experts."""
@@ -54,7 +63,14 @@ class SourceModels:
     def recipe(self, rules: Sequence[Rule]) -> Recipe:
         """A recipe over these models."""
         base = self.base.name if self.base else None
-        return Recipe(self.sources, tuple(rules), base, self.seed, self.dtype)
+        return Recipe(
+            self.sources,
+            tuple(rules),
+            base,
+            self.seed,
+            self.dtype,
+            tokenizer=self.tokenizer,
+        )
 
 
 @dataclass(frozen=True)

@@ -221,7 +221,7 @@ def test_another_tokenizer_is_taken_where_the_experiment_says_so(call, tmp_path,
 def test_a_pickle_checkpoint_is_refused(call, tmp_path, models):
     folder = models / "sort"
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    refused(call, tmp_path, CHECKPOINT, "convert them once", models=over(models))
+    refused(call, tmp_path, CHECKPOINT, "--allow-pickle", models=over(models))
 
 
 def test_a_header_that_claims_terabytes_is_refused(call, tmp_path, models):
@@ -285,12 +285,12 @@ def test_a_folder_with_files_in_it_is_not_written_into(call, tmp_path):
     assert [path.name for path in (tmp_path / "in").iterdir()] == ["experiment.yaml"]
 
 
-def test_a_mergekit_configuration_is_recognised(call, tmp_path):
+def test_what_is_wrong_in_a_mergekit_configuration_is_named(call, tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text("merge_method: ties\nbase_model: a\nmodels: []\n")
     done = call("merge", path, tmp_path / "out")
     assert done.code == CONFIG
-    assert "this is a mergekit configuration" in done.err
+    assert "config.yaml: give either 'models' or 'slices'." in done.err
 
 
 def test_a_configuration_that_does_not_fit_its_weights_ends_the_run_at_once(

@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError
 import pytest
 
 from evomerge.core.errors import ConfigError
-from evomerge.core.recipe import Recipe, Rule, Source
+from evomerge.core.recipe import Recipe, Rule, Slice, Source
 
 SOURCES = (
     Source("base", "zoo/base", "f0"),
@@ -26,11 +26,13 @@ def recipe(**changes) -> Recipe:
     [
         (Rule("linear", {"sum": {}}), ["embed", "l0.attn", "l1.attn", "l1.mlp", "l2.mlp"]),
         (Rule("linear", {"sum": {}}, layers=(0, 2)), ["l0.attn", "l1.attn", "l1.mlp"]),
-        (Rule("linear", {"sum": {}}, layers=(1, 1)), []),
-        (Rule("linear", {"sum": {}}, contains="attn"), ["l0.attn", "l1.attn"]),
-        (Rule("linear", {"sum": {}}, layers=(1, 9), contains="mlp"), ["l1.mlp", "l2.mlp"]),
+        (Rule("linear", {"sum": {}}, layers=(7, 9)), []),
+        (Rule("linear", {"sum": {}}, contains=("attn", "q_proj")), ["l0.attn", "l1.attn"]),
+        (Rule("linear", {"sum": {}}, contains=("attn", "up")), []),
+        (Rule("linear", {"sum": {}}, contains=("attn",)), ["l0.attn", "l1.attn"]),
+        (Rule("linear", {"sum": {}}, layers=(1, 9), contains=("mlp",)), ["l1.mlp", "l2.mlp"]),
     ],
-    ids=["all", "layers", "no layers", "contains", "layers and contains"],
+    ids=["all", "layers", "no layers", "parts", "parts apart", "part", "layers and part"],
 )
 def test_a_rule_selects_by_layer_and_part_of_the_name(rule, selected):
     tensors = {
@@ -59,8 +61,11 @@ def test_the_first_rule_that_selects_a_tensor_holds():
         ({"rules": (Rule("linear", {"other": {}}),)}, "rule 1 names \\['other'\\]"),
         ({"rules": (TIES, Rule("linear", {}))}, "rule 2 merges no models"),
         ({"rules": ()}, "last rule must select every tensor"),
+        ({"rules": (Rule("linear", {"sum": {}}, layers=(-1, 3)), TIES)}, "counted from 0"),
+        ({"rules": (Rule("linear", {"sum": {}}, layers=(1, 1)), TIES)}, "layers \\[1, 1\\]"),
+        ({"tokenizer": "none"}, "tokenizer 'none' is neither 'union' nor among"),
         ({"rules": (Rule("linear", {"sum": {}}, layers=(0, 3)),)}, "last rule must select"),
-        ({"rules": (Rule("linear", {"sum": {}}, contains="mlp"),)}, "last rule must select"),
+        ({"rules": (Rule("linear", {"sum": {}}, contains=("mlp",)),)}, "last rule must select"),
     ],
 )
 def test_what_could_not_be_merged_is_refused(changes, message):
@@ -68,9 +73,94 @@ def test_what_could_not_be_merged_is_refused(changes, message):
         recipe(**changes)
 
 
+def test_a_bare_part_is_not_taken_for_its_letters():
+    with pytest.raises(ConfigError, match="tuple of parts, got 'mlp'"):
+        Rule("linear", {"sum": {}}, contains="mlp")
+
+
+STACKED = (
+    Slice({"base": (0, 3), "sum": (0, 3), "sort": (0, 3)}),
+    Slice({"base": (1, 3), "sum": (1, 3)}),
+)
+"""Five layers, of which the last two are made of layers that were used before."""
+OF_SUM = Rule("linear", {"sum": {}}, layers=(3, 5))
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [("sum", [0, 1, 2, 1, 2, None]), ("sort", [0, 1, 2, None, None, None])],
+)
+def test_slices_say_which_layer_of_a_source_goes_where(model, expected):
+    stacked = recipe(slices=STACKED, rules=(OF_SUM, TIES))
+    assert [stacked.source_layer(model, layer) for layer in range(6)] == expected
+    assert stacked.layer_count == 5
+
+
+def test_without_slices_layers_keep_their_numbers():
+    assert recipe().source_layer("sum", 7) == 7
+    assert recipe().layer_count is None
+
+
+@pytest.mark.parametrize(
+    ("slices", "message"),
+    [
+        ((Slice({}),), "slice 1 has no layers"),
+        ((Slice({"other": (0, 2)}),), "slice 1 names \\['other'\\]"),
+        ((Slice({"sum": (2, 2)}),), "counted from 0; found {'sum': \\[2, 2\\]}"),
+        ((Slice({"sum": (-1, 2)}),), "found {'sum': \\[-1, 2\\]}"),
+        ((Slice({"sum": (0, 2), "sort": (0, 3)}),), "equally many layers"),
+    ],
+)
+def test_slices_that_give_no_model_are_refused(slices, message):
+    with pytest.raises(ConfigError, match=message):
+        recipe(slices=slices)
+
+
+def test_every_wrong_slice_is_named_at_once():
+    with pytest.raises(ConfigError) as caught:
+        recipe(slices=(Slice({"sum": (3, 1)}), Slice({}), Slice({"other": (0, 1)})))
+    assert len(caught.value.problems) == 3
+
+
+@pytest.mark.parametrize(
+    ("rules", "problem"),
+    [
+        ((TIES,), "rule 1 merges ['sort'] in layer 3, whose slice is made of ['base', 'sum']"),
+        (
+            (Rule("linear", {"sum": {}}, layers=(4, 5)), TIES),
+            "rule 2 merges ['sort'] in layer 3",
+        ),
+        (
+            (Rule("linear", {"sum": {}}, layers=(3, 5), contains=("mlp",)), TIES),
+            "rule 2 merges ['sort'] in layer 3",
+        ),
+    ],
+    ids=["all layers", "a layer left", "tensors left"],
+)
+def test_a_rule_merges_only_models_of_its_slice(rules, problem):
+    with pytest.raises(ConfigError) as caught:
+        recipe(slices=STACKED, rules=rules)
+    (found,) = caught.value.problems
+    assert problem in found
+
+
+def test_a_sliced_recipe_comes_back_from_plain_json():
+    stacked = recipe(slices=STACKED, rules=(OF_SUM, TIES), tokenizer="union")
+    back = Recipe.from_plain(json.loads(json.dumps(stacked.to_plain())))
+    assert back == stacked
+    assert back.digest == stacked.digest
+
+
+def test_the_digest_of_a_recipe_without_slices_is_that_of_earlier_versions():
+    """Runs recorded before there were slices are continued."""
+    narrow = Rule("ties", TIES.models, TIES.parameters, (0, 2), ("mlp",))
+    assert recipe().digest == "091d58191bad7375d98fb2c6a4ea0c84"
+    assert recipe(rules=(narrow, TIES)).digest == "92ef0b082c81b6a0b44440238645d373"
+
+
 def test_every_problem_is_reported_at_once():
     with pytest.raises(ConfigError) as caught:
-        recipe(base="bass", rules=(Rule("linear", {"other": {}}, contains="mlp"),))
+        recipe(base="bass", rules=(Rule("linear", {"other": {}}, contains=("mlp",)),))
     assert len(caught.value.problems) == 3
 
 
@@ -81,7 +171,7 @@ def test_the_reference_is_the_base_or_else_the_first_source():
 
 def test_a_recipe_comes_back_from_plain_json():
     original = recipe(
-        rules=(Rule("slerp", {"sum": {}, "sort": {"t": 0.5}}, {}, (0, 4), "mlp"), TIES),
+        rules=(Rule("slerp", {"sum": {}, "sort": {"t": 0.5}}, {}, (0, 4), ("mlp", "up")), TIES),
         seed=7,
         dtype="bfloat16",
     )
@@ -114,7 +204,13 @@ def test_the_digest_depends_on_everything_that_changes_the_weights():
         recipe(rules=(Rule("ties", {"sum": {"weight": 0.5}}, TIES.parameters),)),
         recipe().with_sources({"sum": Source("sum", "zoo/sum", "f9")}),
         recipe(rules=(Rule("linear", {"sum": {}}, layers=(0, 1)), TIES)),
-        recipe(rules=(Rule("linear", {"sum": {}}, contains="mlp"), TIES)),
+        recipe(rules=(Rule("linear", {"sum": {}}, contains=("mlp",)), TIES)),
+        recipe(rules=(Rule("linear", {"sum": {}}, contains=("mlp", "up")), TIES)),
+        recipe(tokenizer="union"),
+        recipe(tokenizer="sum"),
+        recipe(slices=STACKED[:1]),
+        recipe(slices=STACKED[:1] * 2),
+        recipe(slices=(Slice({"base": (1, 4), "sum": (0, 3), "sort": (0, 3)}),)),
     ]
     digests = [each.digest for each in changed]
     assert len(set(digests)) == len(digests)

@@ -9,9 +9,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from evomerge.core.errors import CheckpointError, ConfigError, TrialError
-from evomerge.core.recipe import Recipe, Rule, Source
+from evomerge.core.recipe import Recipe, Rule, Slice, Source
 from evomerge.merging.checkpoint import open_source
 from evomerge.merging.engine import MergeEngine
+from evomerge.merging.study_memory import StudyMemory
 
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 PROMPT = torch.arange(3, 23)[None]
@@ -49,7 +50,7 @@ def test_the_first_rule_that_selects_a_tensor_merges_it(llamas):
     recipe = Recipe(
         sources=tuple(Source(n, n) for n in "abc"),
         rules=(
-            Rule("passthrough", {"b": {}}, layers=(1, 2), contains="mlp"),
+            Rule("passthrough", {"b": {}}, layers=(1, 2), contains=("mlp",)),
             Rule("passthrough", {"c": {}}, layers=(0, 2)),
             Rule("passthrough", {"a": {}}),
         ),
@@ -311,3 +312,148 @@ def test_gpt2_with_its_own_names_is_merged_too(tmp_path):
     resident = engine.resident_model(recipe)
     engine.apply(recipe, resident)
     assert torch.equal(logits(resident), logits(model.eval()))
+
+
+def written(engine, recipe, model):
+    """Names of the tensors that applying a recipe writes."""
+    for parameter in model.parameters():
+        parameter.fill_(float("nan"))
+    engine.apply(recipe, model)
+    return {n for n, p in model.named_parameters() if not bool(p.isnan().any())}
+
+
+def test_only_what_changed_is_merged_again(llamas):
+    engine = engine_of(llamas, "base", "a", "b")
+    own = {"a": {"weight": 0.5}, "b": {"weight": 0.5}}
+
+    def recipe(second):
+        return Recipe(
+            tuple(Source(n, n) for n in ("base", "a", "b")),
+            (
+                Rule("ties", own, layers=(0, 1)),
+                Rule("ties", {**own, "b": {"weight": second}}, layers=(1, 2)),
+                Rule("task_arithmetic", own),
+            ),
+            base="base",
+        )
+
+    model = engine.resident_model(recipe(0.5))
+    assert len(written(engine, recipe(0.5), model)) == len(list(model.parameters()))
+    assert written(engine, recipe(0.5), model) == set()
+    changed = written(engine, recipe(0.9), model)
+    assert changed
+    assert all(".layers.1." in name for name in changed)
+    engine.forget(model)
+    assert len(written(engine, recipe(0.9), model)) == len(list(model.parameters()))
+
+
+def test_after_a_failed_merge_nothing_is_taken_for_granted(llamas, tmp_path, copied):
+    broken = copied("b")
+    weights = load_file(broken / "model.safetensors")
+    weights["model.layers.1.mlp.up_proj.weight"][0, 0] = float("inf")
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    engine = engine_of(llamas, "base", "a", b=broken)
+    good = recipe_of({"a": {"weight": 0.7}}, "ties", base="base")
+    model = engine.resident_model(good)
+    engine.apply(good, model)
+    wanted = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(TrialError, match="up_proj"):
+        engine.apply(recipe_of({"a": {}, "b": {}}, "ties", base="base"), model)
+    engine.apply(good, model)
+    assert all(torch.equal(t, wanted[n]) for n, t in model.state_dict().items())
+
+
+@pytest.mark.parametrize("operator", ["ties", "dare_ties", "della", "breadcrumbs", "slerp"])
+def test_threads_do_not_change_a_bit(llamas, operator):
+    own = {"density": 0.6} if operator != "slerp" else {}
+    base = None if operator == "slerp" else "base"
+    recipe = recipe_of({"a": own, "b": own}, operator, base=base)
+    threads, made = torch.get_num_threads(), []
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            engine = engine_of(llamas, "base", "a", "b")
+            model = engine.resident_model(recipe)
+            engine.apply(recipe, model)
+            made.append({n: t.clone() for n, t in model.state_dict().items()})
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(made[0][n], made[1][n]) for n in made[0])
+
+
+def test_what_recipes_share_is_computed_once_whatever_the_memory(llamas, tmp_path):
+    recipes = [
+        recipe_of({"a": {"density": d}, "b": {"density": 0.4}}, operator, base="base")
+        for operator in ("ties", "della", "breadcrumbs_ties")
+        for d in (0.3, 0.5)
+    ]
+    opened = {n: open_source(str(llamas[n])) for n in ("base", "a", "b")}
+    memories = [
+        StudyMemory(),
+        StudyMemory(memory_bytes=0, folder=tmp_path),
+        StudyMemory(memory_bytes=0, disk_bytes=0),
+    ]
+    engines = [MergeEngine(opened, memory=memory) for memory in memories]
+    for recipe in recipes:
+        first, *others = (dict(engine.tensors(recipe)) for engine in engines)
+        for other in others:
+            assert all(torch.equal(first[n], other[n]) for n in first)
+    assert memories[0].memory_left < memories[1].memory_left or memories[1].memory_left == 0
+
+
+def stacked(*slices, rules=None):
+    names = dict.fromkeys(name for part in slices for name in part)
+    return Recipe(
+        tuple(Source(n, n) for n in names),
+        rules or (Rule("passthrough", {"a": {}}),),
+        slices=tuple(Slice(part) for part in slices),
+    )
+
+
+def test_slices_stack_layers_of_models(llamas):
+    engine = engine_of(llamas, "a", "b")
+    rules = (
+        Rule("passthrough", {"b": {}}, layers=(2, 4)),
+        Rule("passthrough", {"a": {}}),
+    )
+    recipe = stacked({"a": (0, 2)}, {"b": (0, 2)}, rules=rules)
+    merged = dict(engine.tensors(recipe))
+    assert sum("input_layernorm" in name for name in merged) == 4
+    for layer, (owner, own) in enumerate([("a", 0), ("a", 1), ("b", 0), ("b", 1)]):
+        up = "model.layers.{}.mlp.up_proj.weight"
+        assert torch.equal(merged[up.format(layer)], engine.sources[owner].read(up.format(own)))
+    assert torch.equal(
+        merged["model.norm.weight"], engine.sources["a"].read("model.norm.weight")
+    )
+
+
+def test_a_layer_may_be_stacked_twice_and_merged_with_another(llamas):
+    engine = engine_of(llamas, "a", "b")
+    rules = (
+        Rule("linear", {"a": {}, "b": {}}, layers=(1, 2)),
+        Rule("passthrough", {"a": {}}),
+    )
+    recipe = stacked({"a": (0, 1)}, {"a": (0, 1), "b": (1, 2)}, {"a": (1, 2)}, rules=rules)
+    merged = dict(engine.tensors(recipe))
+    name = "model.layers.1.mlp.up_proj.weight"
+    a = engine.sources["a"].read("model.layers.0.mlp.up_proj.weight")
+    b = engine.sources["b"].read(name)
+    torch.testing.assert_close(merged[name], (a + b) / 2)
+
+
+def test_slices_that_sources_do_not_have_are_told_all_at_once(llamas):
+    engine = engine_of(llamas, "a", "b")
+    with pytest.raises(CheckpointError, match="layers 1 to 4 of a, which has 2") as error:
+        engine.plan(stacked({"a": (1, 5), "b": (0, 4)}, {"a": (0, 1), "b": (3, 4)}))
+    assert "layers 3 to 3 of b, which has 2" in str(error.value)
+
+
+def test_lines_scale_later_layers_more(llamas):
+    engine = engine_of(llamas, "base", "a", deep=llamas["deep"])
+    recipe = recipe_of(
+        {"a": {}}, "task_arithmetic", base="base", parameters={"lambda": 0.5, "lines": 0.4}
+    )
+    for name, tensor in engine.tensors(recipe):
+        base, a = (engine.sources[n].read(name) for n in ("base", "a"))
+        scale = 0.9 if ".1." in name else 0.5
+        torch.testing.assert_close(tensor, base + scale * (a - base))

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from evomerge.core.errors import StoreError, TrialError
-from evomerge.core.recipe import Source
+from evomerge.core.recipe import Recipe, Rule, Slice, Source
 from evomerge.merging.checkpoint import open_source
 from evomerge.merging.engine import MergeEngine
 from evomerge.merging.export import export
@@ -198,3 +198,24 @@ def test_a_model_card_cannot_be_broken_out_of():
     assert "<script>" not in card
     assert "a\\|b" in card
     assert "````yaml" in card
+
+
+def test_stacked_layers_load_and_compute_what_their_models_do(llamas, tmp_path):
+    """A frankenmerge of one model's own layers in their order is the model itself."""
+    engine = engine_of(llamas, "a")
+    rules = (Rule("passthrough", {"a": {}}),)
+
+    def loaded(name, *layers):
+        slices = tuple(Slice({"a": own}) for own in layers)
+        recipe = Recipe((Source("a", "a"),), rules, slices=slices)
+        out = exported(engine, recipe, tmp_path / name)
+        return AutoModelForCausalLM.from_pretrained(out, dtype="auto").eval()
+
+    plain = AutoModelForCausalLM.from_pretrained(llamas["a"]).eval()
+    same, deep = loaded("same", (0, 1), (1, 2)), loaded("deep", (0, 2), (1, 2), (0, 1))
+    assert len(deep.model.layers) == deep.config.num_hidden_layers == 4
+    with torch.no_grad():
+        assert torch.equal(same(PROMPT).logits, plain(PROMPT).logits)
+        deep.model.layers = torch.nn.ModuleList(list(deep.model.layers)[:2])
+        deep.config.num_hidden_layers = 2
+        assert torch.equal(deep(PROMPT, use_cache=False).logits, plain(PROMPT).logits)

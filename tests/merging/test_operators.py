@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from merging import formulas
 
 from evomerge.core.errors import ConfigError, TrialError
-from evomerge.merging.operators.contract import MaskKey
+from evomerge.merging.operators.contract import Inputs, MaskKey
+from evomerge.merging.operators.random_masks import bound, mask_stream, numbers
 from evomerge.merging.operators.registry import OPERATORS, operator
-from evomerge.merging.operators.sparsify import RandomMask, mask_stream
 
 KEY = MaskKey(3, "model.layers.0.mlp.up_proj.weight", ("a", "b", "c"))
 # Multiples of 1/64 make equal magnitudes and exact sums common, where operators go wrong.
@@ -28,7 +28,12 @@ def merged(name, models, base=None, per_model=(), whole=None, key=KEY):
     names = "abc"[: len(models)]
     own = dict(zip(names, per_model or [{}] * len(models), strict=True))
     settings_ = found.settings(own, whole or {})
-    return found(tensors, origin, settings_, key).numpy()
+    return found(Inputs(tensors, origin, settings_, key)).numpy()
+
+
+def random_mask(entries, density, model):
+    drawn = numbers(torch.zeros(entries), mask_stream(KEY.seed, KEY.tensor, model)).numpy()
+    return drawn < bound(density) if density < 1 else np.ones(entries, dtype=bool)
 
 
 def columns(entries):
@@ -106,11 +111,7 @@ def test_ties_trims_elects_and_averages(entries, weights, densities, scale, norm
 def test_dare_ties_drops_rescales_and_elects(entries, weights, densities, scale, normalize):
     # One power of two a model keeps the sum's sign clear of the rescaling's rounding.
     models, base = columns([(a, b * 4.1, c * 16.7, o) for a, b, c, o in entries])
-    whole = slice(0, len(base))
-    masks = [
-        RandomMask(torch.zeros(1), d, mask_stream(KEY.seed, KEY.tensor, n)).kept(whole).numpy()
-        for d, n in zip(densities, "abc", strict=True)
-    ]
+    masks = [random_mask(len(base), d, n) for d, n in zip(densities, "abc", strict=True)]
     got = merged(
         "dare_ties",
         models,
@@ -137,7 +138,8 @@ def test_a_sum_of_zero_elects_the_positive_sign():
 def test_ties_with_no_models_left_is_the_base():
     base = np.float32([1, 2, 3])
     found = operator("ties")
-    got = found([], torch.tensor(base), found.settings({}, {}), MaskKey(0, "x", ()))
+    inputs = Inputs([], torch.tensor(base), found.settings({}, {}), MaskKey(0, "x", ()))
+    got = found(inputs)
     np.testing.assert_array_equal(got.numpy(), base)
 
 

@@ -1,7 +1,9 @@
 import pytest
 from merging.tiny_llamas import recipe_of
 
-from evomerge.merging.recipe_check import validate_recipe
+from evomerge.core.recipe import Slice
+from evomerge.merging.operators.registry import OPERATORS
+from evomerge.merging.recipe_check import spelled_out, validate_recipe
 
 TWO = {"a": {}, "b": {}}
 
@@ -42,3 +44,36 @@ def test_a_sound_recipe_has_no_problems(recipe):
 def test_each_mistake_is_named(recipe, message):
     (problem,) = validate_recipe(recipe)
     assert message in problem
+
+
+def test_slices_give_the_layers_of_the_base_whose_differences_are_merged():
+    without = (
+        Slice({"base": (0, 2), "a": (0, 2), "b": (0, 2)}),
+        Slice({"a": (1, 2), "b": (1, 2)}),
+    )
+    (problem,) = validate_recipe(recipe_of(TWO, "ties", base="base", slices=without))
+    assert problem == (
+        "slice 2: give the layers of the base 'base' too; differences to it are merged."
+    )
+    assert validate_recipe(recipe_of(TWO, "linear", base="base", slices=without)) == []
+
+
+def test_a_recipe_spelled_out_has_every_parameter_of_its_operators():
+    short = recipe_of(
+        {"base": {}, "a": {"weight": 0.3}, "b": {}},
+        "ties",
+        base="base",
+        parameters={"density": 0.4, "normalize": False},
+    )
+    (rule,) = spelled_out(short).rules
+    assert rule.models == {
+        "base": {},
+        "a": {"weight": 0.3, "density": 0.4},
+        "b": {"weight": 1.0, "density": 0.4},
+    }
+    assert rule.parameters == {"lambda": 1.0, "normalize": False} | {
+        p.name: p.default
+        for p in OPERATORS["ties"].parameters
+        if not p.per_model and p.name not in ("lambda", "normalize")
+    }
+    assert spelled_out(spelled_out(short)) == spelled_out(short)

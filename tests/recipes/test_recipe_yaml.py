@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evomerge.core.errors import ConfigError
-from evomerge.core.recipe import Recipe, Rule, Source
+from evomerge.core.recipe import Recipe, Rule, Slice, Source
 from evomerge.recipes.recipe_yaml import read_recipe, recipe_from_yaml, recipe_to_yaml
 
 PRINTABLE = st.characters(exclude_categories=("Cs", "Cc", "Cn"))
@@ -27,14 +27,22 @@ def recipes(draw) -> Recipe:
     )
     first = st.integers(0, 40)
     layers = st.none() | st.tuples(first, st.integers(1, 9)).map(lambda r: (r[0], sum(r)))
-    rules = st.builds(Rule, TEXT, models, PARAMETERS, layers, st.none() | TEXT)
+    rules = st.builds(
+        Rule, TEXT, models, PARAMETERS, layers, st.lists(TEXT, max_size=2).map(tuple)
+    )
     last = st.builds(Rule, TEXT, models, PARAMETERS)
+    size = draw(st.integers(1, 9))
+    ranges = st.fixed_dictionaries(
+        dict.fromkeys(names, first.map(lambda start: (start, start + size)))
+    )
     return Recipe(
         sources=sources,
         rules=(*draw(st.lists(rules, max_size=3)), draw(last)),
         base=draw(st.none() | st.sampled_from(names)),
         seed=draw(st.integers()),
         dtype=draw(st.none() | TEXT),
+        slices=tuple(draw(st.lists(st.builds(Slice, ranges), max_size=2))),
+        tokenizer=draw(st.none() | st.just("union") | st.sampled_from(names)),
     )
 
 
@@ -67,6 +75,23 @@ def test_a_recipe_may_be_written_shortly():
     )
 
 
+def test_parts_slices_and_tokenizer_are_written_plainly():
+    text = """
+recipe: 1
+sources: {a: x/a, b: x/b}
+tokenizer: union
+slices: [{a: [0, 4]}, {a: [2, 4], b: [0, 2]}]
+rules:
+  - {operator: linear, layers: [4, 6], contains: [mlp, up], models: {b: }}
+  - {operator: linear, layers: [0, 6], contains: mlp, models: {a: }}
+  - {operator: linear, models: {a: }}
+"""
+    recipe = recipe_from_yaml(text)
+    assert recipe.slices == (Slice({"a": (0, 4)}), Slice({"a": (2, 4), "b": (0, 2)}))
+    assert [rule.contains for rule in recipe.rules] == [("mlp", "up"), ("mlp",), ()]
+    assert recipe.tokenizer == "union"
+
+
 def test_model_folders_are_found_from_the_recipes_folder(tmp_path):
     (tmp_path / "x" / "a").mkdir(parents=True)
     path = tmp_path / "recipe.yaml"
@@ -95,6 +120,13 @@ def test_model_folders_are_found_from_the_recipes_folder(tmp_path):
         ({"models": "parameters: [1], models"}, "rule 1: 'parameters' must be"),
         ({"models": "parameters: {t: .nan}, models"}, "rule 1: 'parameters' must be"),
         ({"1e-3": "[1]"}, "rule 1: 'models' must be"),
+        ({"models": "contains: [], models"}, "rule 1: 'contains' must be a part of tensor"),
+        ({"models": "contains: [mlp, 3], models"}, "rule 1: 'contains' must be"),
+        ({"rules:": "slices: {a: [0, 2]}\nrules:"}, "'slices' must be a list of mappings"),
+        ({"rules:": "slices: [{a: [2, 0]}]\nrules:"}, "'slices' must be"),
+        ({"rules:": "slices: [{}]\nrules:"}, "'slices' must be"),
+        ({"rules:": "tokenizer: [a]\nrules:"}, "'tokenizer' must be 'union' or the name"),
+        ({"rules:": "merge_method: linear\nrules:"}, "this is a mergekit configuration"),
         ({"{b: {weight: 1e-3}, a: }": "[a, b]"}, "rule 1: 'models' must be"),
         ({"a: }}": "c: }}"}, "rule 1 names ['c']"),
         ({"{operator": "x\n  - {operator"}, "rule 1: expected a mapping"),

@@ -22,10 +22,15 @@ SIGNATURES = {
         operator.needs_base,
         operator.max_models,
         {p.name: p.problem for p in operator.parameters},
+        operator.takes_base,
+        operator.min_models,
     )
     for name, operator in OPERATORS.items()
 }
-PARAMETERS = {p.name: p for operator in OPERATORS.values() for p in operator.parameters}
+PARAMETERS = {
+    name: [p for operator in OPERATORS.values() for p in operator.parameters if p.name == name]
+    for name in {p.name for operator in OPERATORS.values() for p in operator.parameters}
+}
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class Drawn:
     def weights_may_be_replaced(self) -> bool:
         """Whether a rule has the weights that stand for those that cancel, also by chance."""
         return any(
-            rule.operator == "linear"
+            rule.operator in ("linear", "multislerp")
             and {p.get("weight") for p in rule.models.values()} == {1.0}
             for rule in self.recipe.rules
         )
@@ -73,12 +78,13 @@ def tensor_names(layers: int) -> list[str]:
 
 @st.composite
 def ranges(draw, name: str, *, of_expert: bool):
-    parameter = PARAMETERS[name]
-    if parameter.kind == "flag":
+    parameters = PARAMETERS[name]
+    if parameters[0].kind == "flag":
         return draw(
             st.sampled_from([True, False, {"choice": [True, False]}, {"choice": [True]}])
         )
-    low, high = max(parameter.low, -2.0), min(parameter.high, 2.0)
+    low = max(-2.0, *(parameter.low for parameter in parameters))
+    high = min(2.0, *(parameter.high for parameter in parameters))
     number = st.floats(low, high, allow_nan=False)
     a, b = sorted([draw(number), draw(number)])
     positive = sorted([max(a, 1e-3), max(b, 1e-3)])
@@ -99,11 +105,22 @@ def ranges(draw, name: str, *, of_expert: bool):
     return written
 
 
+def _least(operator: OperatorSignature) -> int:
+    """Fewest experts; a pair may have the base for its first model."""
+    pair = operator.max_models == 2 and not operator.takes_base
+    return 1 if pair else operator.min_models
+
+
 @st.composite
 def drawn_spaces(draw) -> Drawn:
     operators = draw(st.lists(st.sampled_from(sorted(SIGNATURES)), min_size=1, unique=True))
     most = min(SIGNATURES[name].max_models or 3 for name in operators)
-    models = source_models(experts=draw(st.integers(1, most)), layers=draw(st.integers(1, 7)))
+    least = max(_least(SIGNATURES[name]) for name in operators)
+    if least > most:
+        operators, most = operators[:1], SIGNATURES[operators[0]].max_models or 3
+        least = _least(SIGNATURES[operators[0]])
+    experts = draw(st.integers(least, most))
+    models = source_models(experts=experts, layers=draw(st.integers(1, 7)))
     per_model = sorted({p for name in operators for p in SIGNATURES[name].model_parameters})
     whole = sorted({p for name in operators for p in SIGNATURES[name].merge_parameters})
     given_ = [p for p in per_model + whole if draw(st.booleans())]

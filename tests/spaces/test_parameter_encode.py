@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from landscapes import parameter_space, source_models
 from spaces.drawn_spaces import drawn_spaces
 
-from evomerge.core.recipe import Rule
+from evomerge.core.recipe import Rule, Slice
 from evomerge.merging.recipe_check import validate_recipe
 
 
@@ -53,7 +53,7 @@ def test_a_value_among_choices_becomes_the_nearest_choice():
     "rules",
     [
         [Rule("ties", RULE.models)],
-        [Rule("linear", RULE.models, contains="mlp"), RULE],
+        [Rule("linear", RULE.models, contains=("mlp",)), RULE],
         [Rule("linear", {"base": {"weight": 1.0}})],
     ],
     ids=["another operator", "two operators", "another model"],
@@ -63,6 +63,13 @@ def test_what_the_space_cannot_express_has_no_genome(rules):
         source_models(experts=2), operator=["task_arithmetic", "linear"], components=["mlp"]
     )
     assert space.encode(source_models().recipe(rules)) is None
+
+
+def test_stacked_layers_have_no_genome():
+    plain = source_models().recipe([RULE])
+    stacked = replace(plain, slices=(Slice({s.name: (0, 2) for s in plain.sources}),) * 2)
+    assert parameter_space().encode(plain) is not None
+    assert parameter_space().encode(stacked) is None
 
 
 def test_slerp_the_other_way_round_has_no_genome():

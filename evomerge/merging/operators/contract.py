@@ -5,9 +5,10 @@ a recipe is checked without it.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from evomerge.core.errors import ConfigError, TrialError
 from evomerge.core.near_names import unknown
@@ -79,18 +80,119 @@ class MaskKey:
     """Names of the models, in the order of the tensors."""
 
 
-Blocks = Iterator[tuple[slice, "Tensor"]]
+class Once(Protocol):
+    """Keeps for the study what does not change from candidate to candidate."""
+
+    def __call__(
+        self,
+        what: str,
+        facts: Hashable,
+        make: Callable[[], Sequence["Tensor"]],
+        model: int | None = None,
+    ) -> Sequence["Tensor"]:
+        """What ``make`` gives, or gave before.
+
+        The tensors are not to be changed; they lie on the device of the inputs.
+
+        Args:
+            what: Names the quantity.
+            facts: The settings that it depends on beside the tensors.
+            make: Computes it.
+            model: The place of the only model whose tensor it depends on, beside the base's;
+                by default it depends on all.
+        """
+
+
+def made_anew(
+    what: str,
+    facts: Hashable,
+    make: Callable[[], Sequence["Tensor"]],
+    model: int | None = None,
+) -> Sequence["Tensor"]:
+    """The ``Once`` that keeps nothing."""
+    del what, facts, model
+    return make()
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What one tensor of the merged model is made of."""
+
+    tensors: Sequence["Tensor"]
+    """One a model, of one shape and any floating dtype; only read."""
+
+    base: "Tensor | None"
+    """The base's tensor; None for operators that need none."""
+
+    settings: Settings
+    key: MaskKey
+    depth: float | None = None
+    """Of the tensor's layer: 0 for the first, 1 for the last; None outside of layers."""
+
+    once: Once = made_anew
+    """Keeps what does not change from candidate to candidate."""
+
+    statistics: Sequence["Tensor | None"] = ()
+    """One a model where the operator names a statistic; None where the tensor has none."""
+
+    @property
+    def origin(self) -> "Tensor":
+        """The base's tensor, for operators that cannot do without.
+
+        Raises:
+            TrialError: There is none.
+        """
+        if self.base is None:
+            raise TrialError(
+                f"{self.key.tensor}: merging task vectors needs the base's tensor."
+            )
+        return self.base
+
+    @property
+    def scale(self) -> float:
+        """``lambda`` of this tensor, with LiNeS' growth over the layers if it is asked for."""
+        growth = self.settings.number("lines") if "lines" in self.settings.whole else 0.0
+        return self.settings.number("lambda") + growth * (self.depth or 0.0)
+
+    def flat(self) -> list["Tensor"]:
+        """Every model's tensor as one row."""
+        return [tensor.reshape(-1) for tensor in self.tensors]
+
+
+Blocks = Iterable[tuple[slice, "Tensor"]]
 """Slices that cover a flattened tensor in order, each with its merged entries in float32.
 
 A row is good until the next one is asked for, since the same memory is used again.
 """
 
-Merge = Callable[[Sequence["Tensor"], "Tensor | None", Settings, MaskKey], Blocks]
-"""``(tensors, base, settings, key)`` to the merged tensor, block by block.
 
-The tensors have one shape and any floating dtype; they are only read. ``base`` is None for
-operators that need none. Arithmetic is in float32; no global state is used or changed. A whole
-merged tensor is never in float32, so a merge into bfloat16 moves few bytes.
+class WritableBlocks(ABC):
+    """Blocks that can also write themselves into a tensor in one pass over memory."""
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[tuple[slice, "Tensor"]]:
+        """As blocks."""
+
+    @abstractmethod
+    def write(self, target: "Tensor", dtype: "dtype") -> float | None:
+        """Write the merged tensor, rounded once to a dtype on the way.
+
+        Args:
+            target: Flat, of any floating dtype.
+            dtype: To which the float32 result is rounded.
+
+        Returns:
+            The largest magnitude of the float32 result, NaN if there is one; None where these
+            tensors cannot be written in one pass, nothing is written then.
+        """
+
+
+Merge = Callable[[Inputs], Blocks]
+"""The inputs to the merged tensor, block by block.
+
+Arithmetic is in float32; no global state is used or changed. Element-wise operators give blocks
+that stay in the processor's cache, so that a merge into bfloat16 moves few bytes; operators on
+whole matrices may give one block.
 """
 
 
@@ -108,10 +210,16 @@ class Operator:
     needs_base: bool = False
     """Merges differences to a base; the base itself does not count as a model."""
 
+    takes_base: bool = False
+    """Does the same where the recipe has a base, and else merges the models themselves."""
+
     min_models: int = 1
     max_models: int | None = None
     stochastic: bool = False
     """Uses the mask key."""
+
+    statistics: str | None = None
+    """Name of the statistic of every model that the operator needs, from ``collect-stats``."""
 
     zero_weight_drops_out: bool = False
     """A model of weight 0 adds nothing, so its tensors need not be read."""
@@ -145,7 +253,12 @@ class Operator:
 
     def merged(self, rule: Rule, base: str | None) -> tuple[str, ...]:
         """The models whose tensors go in: those of the rule, without the base if it has one."""
-        return tuple(name for name in rule.models if not (self.needs_base and name == base))
+        taken = self.base_taken(base)
+        return tuple(name for name in rule.models if taken is None or name != taken)
+
+    def base_taken(self, base: str | None) -> str | None:
+        """The recipe's base if differences to it are merged, else None."""
+        return base if self.needs_base or self.takes_base else None
 
     def parameter_problems(
         self, models: Mapping[str, Parameters], whole: Parameters
@@ -176,54 +289,60 @@ class Operator:
                 problems.append(f"{where}: {name} {problem}.")
         return problems
 
-    def __call__(
-        self,
-        tensors: Sequence["Tensor"],
-        base: "Tensor | None",
-        settings: Settings,
-        key: MaskKey,
-    ) -> "Tensor":
+    def __call__(self, inputs: Inputs) -> "Tensor":
         """Merge one tensor in float32.
 
         Raises:
             TrialError: The result is not finite.
         """
-        like = tensors[0] if base is None else base
+        like = inputs.tensors[0] if inputs.base is None else inputs.base
         merged = like.new_empty(like.shape).float()
-        self.merge_into([merged.view(-1)], (tensors, base, settings, key), merged.dtype)
+        self.merge_into([merged.view(-1)], inputs, merged.dtype)
         return merged
 
-    def merge_into(
-        self,
-        targets: Sequence["Tensor"],
-        call: tuple[Sequence["Tensor"], "Tensor | None", Settings, MaskKey],
-        dtype: "dtype",
-    ) -> None:
+    def merge_into(self, targets: Sequence["Tensor"], inputs: Inputs, dtype: "dtype") -> None:
         """Merge one tensor into flat targets, rounded once to a dtype on the way.
 
         Args:
             targets: Flat, of the tensor's length, of any floating dtype.
-            call: The arguments of ``merge``.
+            inputs: What is merged.
             dtype: To which the float32 result is rounded.
 
         Raises:
             TrialError: The result is not finite, or not in that dtype; the targets are then
                 partly written.
         """
-        key = call[3]
-        for block, row in self.merge(*call):
+        merged = self.merge(inputs)
+        if isinstance(merged, WritableBlocks):
+            largest = merged.write(targets[0], dtype)
+            if largest is not None:
+                self._check_largest(inputs.key, largest, dtype)
+                for target in targets[1:]:
+                    target.copy_(targets[0].to(dtype))
+                return
+        for block, row in merged:
             finite = is_finite(row)
             for target in targets:
                 part = target[block]
                 part.copy_(row if target.dtype == dtype else row.to(dtype))
                 # Rounding makes large numbers infinite, the largest float32 in bfloat16 too.
                 if not finite or (dtype != row.dtype and not is_finite(part)):
-                    raise TrialError(self._not_finite(key, row, dtype))
+                    largest = float(row.abs().max())
+                    raise TrialError(self._not_finite(inputs.key, largest, dtype))
 
-    def _not_finite(self, key: MaskKey, row: "Tensor", dtype: "dtype") -> str:
+    def _check_largest(self, key: MaskKey, largest: float, dtype: "dtype") -> None:
+        import torch  # noqa: PLC0415 - see above
+
+        if largest <= torch.finfo(dtype).max:
+            return
+        # A little above it, a number is still rounded down to it.
+        if not math.isfinite(float(torch.tensor(largest).to(dtype))):
+            raise TrialError(self._not_finite(key, largest, dtype))
+
+    def _not_finite(self, key: MaskKey, largest: float, dtype: "dtype") -> str:
         what = f"{key.tensor}: {self.name} of {', '.join(key.models)}"
-        if is_finite(row):
-            return f"{what} reaches {float(row.abs().max()):g}, too large for {dtype}."
+        if math.isfinite(largest):
+            return f"{what} reaches {largest:g}, too large for {dtype}."
         return f"{what} gives NaN or infinite weights."
 
 
@@ -235,19 +354,14 @@ def is_finite(tensor: "Tensor") -> bool:
     return math.isfinite(low) and math.isfinite(high)
 
 
-def needed(base: "Tensor | None", key: MaskKey) -> "Tensor":
-    """The base tensor of an operator that cannot do without.
-
-    Raises:
-        TrialError: There is none.
-    """
-    if base is None:
-        raise TrialError(f"{key.tensor}: merging task vectors needs the base's tensor.")
-    return base
-
-
 WEIGHT = Parameter("weight", "number", 1.0, "share of the model", per_model=True)
 DENSITY = Parameter(
     "density", "number", 1.0, "share of entries kept", per_model=True, low=0.0, high=1.0
 )
 LAMBDA = Parameter("lambda", "number", 1.0, "scale of the merged task vector")
+LINES = Parameter("lines", "number", 0.0, "growth of lambda from the first layer to the last")
+"""Layer-increasing scaling (LiNeS, Wang et al., 2024, arXiv:2410.17146).
+
+The task vector of layer l of L is scaled by ``lambda + lines · l / (L - 1)``, that of a tensor
+outside of layers by ``lambda``.
+"""

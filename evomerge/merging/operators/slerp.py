@@ -1,49 +1,31 @@
 """Spherical interpolation between two models."""
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from evomerge.merging.operators.blocks import blocks, buffers, flat, total
-from evomerge.merging.operators.contract import Blocks, MaskKey, Operator, Parameter, Settings
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from evomerge.merging.operators.contract import Blocks, Inputs, Operator, Parameter
+from evomerge.merging.operators.inner_products import inner_products
+from evomerge.merging.operators.mixture import Mixture
 
 COLINEAR = 0.9995
 """Above this absolute cosine the arc is taken to be straight."""
 
 
-def merge(
-    tensors: Sequence["Tensor"], base: "Tensor | None", settings: Settings, key: MaskKey
-) -> Blocks:
+def merge(inputs: Inputs) -> Blocks:
     """Shoemake's interpolation of the two flattened tensors a (t = 0) and b (t = 1).
 
     With the angle Ω between them, ``sin((1-t)Ω)/sinΩ · a + sin(tΩ)/sinΩ · b``, so that norms
     are interpolated too. Where ``|cos Ω| > 0.9995`` or a tensor is zero, linear interpolation.
     """
-    del base, key
-    t = settings.number("t")
-    a, b = (flat(tensor) for tensor in tensors)
-    share_a, share_b = _shares(_cosine(a, b) if 0 < t < 1 else 1.0, t)
+    t = inputs.settings.number("t")
+    a, b = inputs.flat()
+    share_a, share_b = _shares(_cosine(inputs) if 0 < t < 1 else 1.0, t)
     # Shares of 0 drop out, so that t = 0 and t = 1 give the models themselves.
-    first, second = (a, b) if share_a else (b, a)
-    kept, added = (share_a, share_b) if share_a else (share_b, 0.0)
-    (buffer,) = buffers(a, 1)
-    for block in blocks(a):
-        result = buffer[: block.stop - block.start].copy_(first[block]).mul_(kept)
-        yield block, result.add_(second[block], alpha=added) if added else result
+    shared = [(row, share) for row, share in ((a, share_a), (b, share_b)) if share]
+    return Mixture([row for row, _ in shared], [share for _, share in shared])
 
 
-def _cosine(a: "Tensor", b: "Tensor") -> float:
-    inner = norm_a = norm_b = 0.0
-    x, y, product = buffers(a, 3)
-    for block in blocks(a):
-        size = block.stop - block.start
-        p, q, r = x[:size].copy_(a[block]), y[:size].copy_(b[block]), product[:size]
-        inner += total(r.copy_(p).mul_(q))
-        norm_a += total(p.mul_(p))
-        norm_b += total(q.mul_(q))
+def _cosine(inputs: Inputs) -> float:
+    (norm_a, inner), (_, norm_b) = inner_products(inputs, "tensor").reshape(2, 2).tolist()
     norms = math.sqrt(norm_a) * math.sqrt(norm_b)
     return max(-1.0, min(1.0, inner / norms)) if norms > 0 else 1.0
 

@@ -1,0 +1,1 @@
+"""LoRA adapters merged as the low-rank products they are, into an adapter again."""

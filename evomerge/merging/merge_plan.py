@@ -1,0 +1,225 @@
+"""The plan of a merge: which tensors the merged model has, and what each is made of."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from evomerge.core.errors import CheckpointError
+from evomerge.core.recipe import Recipe, Rule
+from evomerge.core.tensor_names import count_layers, layer_of, with_layer
+from evomerge.merging.compatibility import nearest
+from evomerge.merging.operators.contract import Operator, Settings
+from evomerge.merging.operators.registry import operator
+from evomerge.merging.recipe_check import OUTPUT_DTYPES
+from evomerge.merging.source_model import SourceModel
+from evomerge.merging.tied_embeddings import embedding_name, head_name, stored_name
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class MergedTensor:
+    """A tensor of the merged model before it is computed."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    """As safetensors spells it."""
+
+    @property
+    def entries(self) -> int:
+        """How many numbers it holds."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class TensorMerge:
+    """How one tensor of the merged model is made."""
+
+    tensor: MergedTensor
+    operator: Operator
+    settings: Settings
+    models: tuple[str, ...]
+    """Those whose tensors go in; models that add nothing are left out."""
+
+    stored: tuple[str, ...]
+    """Under which name each model has the tensor."""
+
+    base: tuple[str, str] | None
+    """The base and its tensor's name, where the operator takes one."""
+
+    seed: int
+    depth: float | None
+    statistics: tuple[str | None, ...] = ()
+    """Identity of the sources' statistics, where the operator weighs by them."""
+
+    @cached_property
+    def identity(self) -> object:
+        """Equal for merges that give equal tensors."""
+        own = tuple(tuple(sorted(parameters.items())) for parameters in self.settings.models)
+        whole = tuple(sorted(self.settings.whole.items()))
+        stochastic = (self.seed, self.tensor.name) if self.operator.stochastic else None
+        made_of = (self.models, self.stored, self.base, stochastic, self.statistics)
+        return self.tensor.dtype, self.operator.name, own, whole, made_of, self.depth
+
+
+def used_names(recipe: Recipe) -> tuple[str, ...]:
+    """The sources that the rules merge, and the reference; in the recipe's order."""
+    named = {name for rule in recipe.rules for name in rule.models} | {recipe.reference}
+    return tuple(source.name for source in recipe.sources if source.name in named)
+
+
+def is_tied(recipe: Recipe, sources: Mapping[str, SourceModel]) -> bool:
+    """Whether the merged model's output head is its input embedding."""
+    return all(sources[name].tied for name in used_names(recipe))
+
+
+def merged_tensors(recipe: Recipe, sources: Mapping[str, SourceModel]) -> list[MergedTensor]:
+    """What the merged model holds, in the order of the reference's tensors.
+
+    If any source that takes part has an output head of its own, so has the merged model.
+    """
+    reference = sources[recipe.reference]
+    infos = {name: (info.shape, info.dtype) for name, info in reference.tensors.items()}
+    head = head_name(infos)
+    if is_tied(recipe, sources):
+        if head is not None and embedding_name(infos) is not None:
+            del infos[head]
+    elif head is None:
+        untied = next(sources[n] for n in used_names(recipe) if not sources[n].tied)
+        name, embedding = head_name(untied.tensors), embedding_name(infos)
+        if name is not None and embedding is not None:
+            infos[name] = infos[embedding]
+    wanted = OUTPUT_DTYPES[recipe.dtype] if recipe.dtype else None
+    if recipe.slices:
+        infos = _restacked(infos, recipe, sources)
+    return [
+        MergedTensor(name, shape, wanted or dtype) for name, (shape, dtype) in infos.items()
+    ]
+
+
+def tensor_merges(
+    recipe: Recipe, sources: Mapping[str, SourceModel], planned: Sequence[MergedTensor]
+) -> Iterator[TensorMerge]:
+    """How each planned tensor is made.
+
+    Raises:
+        CheckpointError: A model lacks a tensor, or a layer that it should give.
+    """
+    rules = {id(rule): _RulePlan.of(rule, recipe) for rule in recipe.rules}
+    layers = recipe.layer_count or count_layers([tensor.name for tensor in planned])
+    statistics = tuple(s.statistics_fingerprint or s.statistics for s in recipe.sources)
+    for tensor in planned:
+        rule = rules[id(recipe.rule_for(tensor.name))]
+        layer = layer_of(tensor.name)
+        taken = rule.operator.base_taken(recipe.base)
+        yield TensorMerge(
+            tensor,
+            rule.operator,
+            rule.settings,
+            rule.models,
+            tuple(_source_name(m, tensor.name, recipe, sources) for m in rule.models),
+            None
+            if taken is None
+            else (taken, _source_name(taken, tensor.name, recipe, sources)),
+            recipe.seed,
+            None if layer is None or layers < 2 else layer / (layers - 1),
+            statistics if rule.operator.statistics else (),
+        )
+
+
+def slice_problems(recipe: Recipe, sources: Mapping[str, SourceModel]) -> list[str]:
+    """Why sources cannot give the layers that a recipe's slices ask for."""
+    problems = []
+    for number, part in enumerate(recipe.slices, 1):
+        for model, (first, stop) in part.layers.items():
+            layers = count_layers(list(sources[model].tensors))
+            if stop > layers:
+                problems.append(
+                    f"slice {number}: takes layers {first} to {stop - 1} of {model}, "
+                    f"which has {layers}."
+                )
+    if problems:
+        return problems
+    for merge in tensor_merges(recipe, sources, merged_tensors(recipe, sources)):
+        made_of = [*zip(merge.models, merge.stored, strict=True)]
+        for model, stored in made_of + ([merge.base] if merge.base else []):
+            shape = sources[model].tensors[stored].shape
+            if shape != merge.tensor.shape:
+                problems.append(
+                    f"{model}: {stored} has shape {list(shape)}, {merge.tensor.name} of the "
+                    f"merged model has {list(merge.tensor.shape)}."
+                )
+    more = [f"{len(problems) - _SHOWN} more tensors do not fit."]
+    return problems[:_SHOWN] + (more if len(problems) > _SHOWN else [])
+
+
+@dataclass(frozen=True)
+class _RulePlan:
+    """A rule with its operator found and the models that need not be read left out."""
+
+    operator: Operator
+    settings: Settings
+    models: tuple[str, ...]
+
+    @classmethod
+    def of(cls, rule: Rule, recipe: Recipe) -> "_RulePlan":
+        found = operator(rule.operator)
+        settings = found.rule_settings(rule, recipe.base)
+        models = found.merged(rule, recipe.base)
+        if found.zero_weight_drops_out:
+            weights = settings.of_models("weight")
+            kept = [k for k, weight in enumerate(weights) if weight != 0]
+            if kept or found.needs_base:
+                models = tuple(models[k] for k in kept)
+                settings = Settings(tuple(settings.models[k] for k in kept), settings.whole)
+        return cls(found, settings, models)
+
+
+_Infos = dict[str, tuple[tuple[int, ...], str]]
+
+
+def _restacked(infos: _Infos, recipe: Recipe, sources: Mapping[str, SourceModel]) -> _Infos:
+    """Layers as the slices stack them, among the tensors outside of layers."""
+    made: _Infos = {}
+    stacked = False
+    for name, info in infos.items():
+        if layer_of(name) is None:
+            made[name] = info
+        elif not stacked:
+            stacked = True
+            for layer in range(recipe.layer_count or 0):
+                made |= _layer_tensors(layer, recipe, sources)
+    return made
+
+
+def _layer_tensors(layer: int, recipe: Recipe, sources: Mapping[str, SourceModel]) -> _Infos:
+    owners = (model for model in sources if recipe.source_layer(model, layer) is not None)
+    owner = recipe.reference
+    if recipe.source_layer(owner, layer) is None:
+        owner = next(owners)
+    own = recipe.source_layer(owner, layer)
+    return {
+        with_layer(name, layer): (info.shape, info.dtype)
+        for name, info in sources[owner].tensors.items()
+        if layer_of(name) == own
+    }
+
+
+def _source_name(
+    model: str, name: str, recipe: Recipe, sources: Mapping[str, SourceModel]
+) -> str:
+    """Under which name a model has what goes into a tensor of the merged model."""
+    layer = layer_of(name)
+    wanted = name
+    if recipe.slices and layer is not None:
+        own = recipe.source_layer(model, layer)
+        if own is None:
+            raise CheckpointError(f"{model}: has no part in layer {layer} of the merged model.")
+        wanted = with_layer(name, own)
+    tensors = sources[model].tensors
+    stored = stored_name(wanted, tensors)
+    if stored is None:
+        raise CheckpointError(f"{model}: has no tensor {wanted}{nearest(wanted, tensors)}.")
+    return stored

@@ -1,0 +1,77 @@
+"""The kinds of search spaces by name: evomerge's own and those of plugins."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from evomerge.core.errors import ConfigError
+from evomerge.core.near_names import unknown
+from evomerge.core.plugins import Registry
+from evomerge.spaces.parameter import ParameterSpace, ParameterSpaceSpec
+from evomerge.spaces.space import OperatorSignature, SearchSpace, SourceModels
+
+PARAMETER = "parameter"
+"""The kind of a space that names none."""
+
+
+@dataclass(frozen=True)
+class SpaceKind:
+    """One kind of search space that an experiment file can name."""
+
+    summary: str
+    """One line for listings."""
+
+    options: type[BaseModel]
+    """The YAML keys below ``space:`` beside ``kind``; should forbid extra keys."""
+
+    build: Callable[[Any, SourceModels, Mapping[str, OperatorSignature]], SearchSpace]
+    """From checked options, the models, and the merge operators by name; raises ConfigError
+    where the models do not suit the space."""
+
+
+SPACES = Registry(
+    "spaces",
+    {
+        PARAMETER: SpaceKind(
+            "operator parameters per expert, layer group and component",
+            ParameterSpaceSpec,
+            ParameterSpace,
+        )
+    },
+    SpaceKind,
+)
+
+
+def make_space(
+    kind: str,
+    options: Mapping[str, Any],
+    models: SourceModels,
+    operators: Mapping[str, OperatorSignature],
+) -> SearchSpace:
+    """Build a search space by the name of its kind.
+
+    Args:
+        kind: A key of ``SPACES``.
+        options: YAML keys below ``space:``, without ``kind``.
+        models: What is merged.
+        operators: Signatures of the merge operators by name.
+
+    Raises:
+        ConfigError: An unknown kind, wrong options, or models that do not suit the space.
+    """
+    if kind not in SPACES:
+        raise ConfigError(f"space.kind: {unknown('search space', kind, SPACES)}.")
+    known = SPACES[kind]
+    try:
+        given = known.options.model_validate(dict(options))
+    except ValidationError as error:
+        raise ConfigError(
+            [
+                f"space.{'.'.join(map(str, e['loc'])) or 'kind'}: {e['msg']}, "
+                f"found {e['input']!r:.60}."
+                for e in error.errors()
+            ]
+        ) from error
+    return known.build(given, models, operators)
