@@ -51,18 +51,20 @@ class Case:
     whole: Callable[[float], Mapping[str, Any]]
     """Parameters of the merge as a whole at a gene's value in [0, 1]."""
 
+    models: int = 3
+    weight: bool = True
     density: bool = False
-    pair: bool = False
+    base: bool = True
     bar: str = ""
+    mergekit: bool = True
+    """Whether mergekit has it."""
 
     def rule(self, gene: float) -> Rule:
         """The rule of a candidate."""
-        models = EXPERTS[:2] if self.pair else EXPERTS
         own: dict[str, dict[str, float]] = {}
-        for number, name in enumerate(models):
-            own[name] = (
-                {} if self.pair else {"weight": round(0.3 + 0.2 * gene + 0.1 * number, 4)}
-            )
+        for number, name in enumerate(EXPERTS[: self.models]):
+            weight = round(0.3 + 0.2 * gene + 0.1 * number, 4)
+            own[name] = {"weight": weight} if self.weight else {}
             if self.density:
                 own[name]["density"] = round(0.4 + 0.2 * gene + 0.02 * number, 4)
         return Rule(self.operator, own, self.whole(gene))
@@ -73,9 +75,17 @@ def _nothing(gene: float) -> Mapping[str, Any]:
     return {}
 
 
+def _t(gene: float) -> Mapping[str, Any]:
+    return {"t": round(0.2 + 0.5 * gene, 4)}
+
+
+def _lambda(gene: float) -> Mapping[str, Any]:
+    return {"lambda": round(0.5 + 0.5 * gene, 4)}
+
+
 CASES = (
-    Case("linear", _nothing, bar="copy"),
-    Case("slerp", lambda gene: {"t": round(0.2 + 0.5 * gene, 4)}, pair=True, bar="copy"),
+    Case("linear", _nothing, base=False, bar="copy"),
+    Case("slerp", _t, models=2, weight=False, base=False, bar="copy"),
     Case("task_arithmetic", _nothing, bar="copy"),
     Case("ties", _nothing, density=True, bar="20"),
     Case("dare_linear", _nothing, density=True),
@@ -84,6 +94,23 @@ CASES = (
     Case("della_linear", _nothing, density=True),
     Case("breadcrumbs", _nothing, density=True, bar="20"),
     Case("breadcrumbs_ties", _nothing, density=True, bar="20"),
+    Case("nuslerp", _nothing, models=2, base=False),
+    Case("multislerp", _nothing, base=False),
+    Case("karcher", _nothing, weight=False, base=False),
+    Case("model_stock", _nothing, weight=False),
+    Case("nearswap", lambda gene: {"t": round(1e-4 + 1e-3 * gene, 6)}, models=1, weight=False),
+    Case("arcee_fusion", _nothing, models=1, weight=False),
+    Case("sce", _nothing, weight=False),
+    Case("consensus_ta", _lambda, mergekit=False),
+    Case("emr", _lambda, mergekit=False),
+    Case("widen", _lambda, weight=False, mergekit=False),
+    Case("pcb", _lambda, mergekit=False),
+    Case("star", _lambda, mergekit=False),
+    Case("tsv_m", _lambda, mergekit=False),
+    Case("iso_c", _lambda, weight=False, mergekit=False),
+    Case("iso_cts", _lambda, weight=False, mergekit=False),
+    Case("wudi", _lambda, mergekit=False),
+    Case("dc_merge", _lambda, mergekit=False),
 )
 
 
@@ -115,12 +142,9 @@ def main() -> None:
 def row(case: Case, folder: Path, out: Path, arguments: argparse.Namespace) -> None:
     """Measure one operator; contenders take turns."""
     first, ours = candidates(case, folder, arguments.candidates)
-    theirs = [
-        by_mergekit(case, folder, out, arguments.threads) for _ in range(arguments.rounds)
-    ]
-    names = EXPERTS[:2] if case.pair else EXPERTS
-    if case.operator not in ("linear", "slerp"):
-        names = ("base", *names)
+    rounds = arguments.rounds if case.mergekit else 0
+    theirs = [by_mergekit(case, folder, out, arguments.threads) for _ in range(rounds)]
+    names = ("base",) * case.base + EXPERTS[: case.models]
     copied = copy_loop([folder / name for name in names], arguments.threads)
     found = [seconds for seconds in theirs if seconds is not None]
     best = min(found) if found else None
@@ -149,7 +173,10 @@ def candidates(case: Case, folder: Path, count: int) -> tuple[float, float]:
     model = engine.resident_model("base")
     seconds = []
     for number in range(count + 1):
-        recipe = Recipe(sources, (case.rule(number / count),), base="base")
+        recipe = Recipe(
+            sources, (case.rule(number / count),), base="base" if case.base else None
+        )
+        engine.forget(model)  # every tensor counts, whether or not its genes changed
         start = time.perf_counter()
         engine.apply(recipe, model)
         seconds.append(time.perf_counter() - start)
@@ -179,7 +206,7 @@ def by_mergekit(case: Case, folder: Path, out: Path, threads: int) -> float | No
     }
     if case.operator == "slerp":
         config["base_model"] = models[0]["model"]
-    elif case.operator != "linear":
+    elif case.base:
         config["base_model"] = str(folder / "base")
     parsed = MergeConfiguration.model_validate(yaml.safe_load(yaml.safe_dump(config)))
     shutil.rmtree(out, ignore_errors=True)

@@ -21,8 +21,17 @@ class DeviceTensors:
         self._held: dict[tuple[str, str], torch.Tensor] = {}
         self._staging: torch.Tensor | None = None
 
-    def read(self, model: str, name: str, device: str | torch.device) -> torch.Tensor:
+    def read(
+        self, model: str, name: str, device: str | torch.device, *, often: bool = False
+    ) -> torch.Tensor:
         """A tensor in its stored dtype, not to be changed.
+
+        Args:
+            model: Name of the source.
+            name: Of the tensor.
+            device: Where it is wanted.
+            often: It will be read again, so views of mapped files are worth keeping. Between
+                large tensors that come and go, small ones that stay would part the memory.
 
         Raises:
             CheckpointError: There is no such tensor, or the file changed under us.
@@ -31,12 +40,17 @@ class DeviceTensors:
         held = self._held.get((model, name))
         if held is not None and held.device.type == device.type:
             return held
-        tensor = self._sources[model].read(name)
+        source = self._sources[model]
+        tensor = source.read(name)
         if model in self._kept:
             kept = tensor.to(device, copy=True)
             self._held[model, name] = kept
             return kept
-        return tensor if device.type == "cpu" else self._passed(tensor, device)
+        if device.type != "cpu":
+            return self._passed(tensor, device)
+        if often and type(source) is SourceModel:  # others compute what they read
+            self._held[model, name] = tensor
+        return tensor
 
     def _passed(self, tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
         """Through one pinned buffer: from mapped pages the copy would be made twice."""

@@ -97,17 +97,32 @@ class MergeEngine:
         return sum(tensor.entries for tensor in self.plan(recipe))
 
     def tensors(
-        self, recipe: Recipe, device: str | torch.device = "cpu"
+        self, recipe: Recipe, device: str | torch.device = "cpu", *, reuse: bool = False
     ) -> Iterator[tuple[str, torch.Tensor]]:
         """The merged tensors, one at a time, in the order of ``plan`` and in its dtypes.
+
+        Args:
+            recipe: What to merge.
+            device: Where the tensors are wanted.
+            reuse: Each tensor is good only until the next one is asked for; then memory does
+                not grow with the model, however the system's allocator keeps what is freed.
 
         Raises:
             ConfigError, CheckpointError: As ``plan`` does.
             TrialError: A merged tensor is not finite.
         """
-        for merge in tensor_merges(recipe, self.sources, self.plan(recipe)):
-            tensor = merge.tensor
-            out = torch.empty(tensor.shape, dtype=_DTYPES[tensor.dtype], device=device)
+        planned = self.plan(recipe)
+        largest = max(tensor.entries for tensor in planned)
+        dtypes = {_DTYPES[tensor.dtype] for tensor in planned}
+        room = (
+            {d: torch.empty(largest, dtype=d, device=device) for d in dtypes} if reuse else {}
+        )
+        for merge in tensor_merges(recipe, self.sources, planned):
+            tensor, dtype = merge.tensor, _DTYPES[merge.tensor.dtype]
+            if reuse:
+                out = room[dtype][: tensor.entries].view(tensor.shape)
+            else:
+                out = torch.empty(tensor.shape, dtype=dtype, device=device)
             self._merge(merge, recipe, [out])
             yield tensor.name, out
 
@@ -133,7 +148,7 @@ class MergeEngine:
 
         def merge_one(merge: TensorMerge) -> None:
             applied.pop(merge.tensor.name, None)
-            self._merge(merge, recipe, targets[merge.tensor.name])
+            self._merge(merge, recipe, targets[merge.tensor.name], often=True)
             applied[merge.tensor.name] = merge.identity
 
         if all(target.device.type == "cpu" for own in targets.values() for target in own):
@@ -204,13 +219,22 @@ class MergeEngine:
 
     @torch.no_grad()
     def _merge(
-        self, merge: TensorMerge, recipe: Recipe, targets: Sequence[torch.Tensor]
+        self,
+        merge: TensorMerge,
+        recipe: Recipe,
+        targets: Sequence[torch.Tensor],
+        *,
+        often: bool = False,
     ) -> None:
         device = targets[0].device
+
+        def read(model: str, stored: str) -> torch.Tensor:
+            return self._tensors.read(model, stored, device, often=often)
+
         made_of = zip(merge.models, merge.stored, strict=True)
         inputs = Inputs(
-            [self._tensors.read(model, stored, device) for model, stored in made_of],
-            None if merge.base is None else self._tensors.read(*merge.base, device),
+            [read(model, stored) for model, stored in made_of],
+            None if merge.base is None else read(*merge.base),
             merge.settings,
             MaskKey(merge.seed, merge.tensor.name, merge.models),
             merge.depth,

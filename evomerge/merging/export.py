@@ -78,7 +78,7 @@ def export(
                 (partial / "config.json").write_text(text, "utf-8")
             (partial / "recipe.yaml").write_text(recipe_text, "utf-8")
             (partial / "README.md").write_text(card, "utf-8")
-            write_shards(partial, shards, engine.tensors(recipe))
+            write_shards(partial, shards, engine.tensors(recipe, reuse=True))
     except FileExistsError as error:
         raise StoreError(f"{out}: exists already; give a new folder.") from error
     except OSError as error:

@@ -37,7 +37,6 @@ class SourceModel:
         self.config = config
         self.tensors = tensors
         self._handles: dict[Path, Any] = {}
-        self._views: dict[str, torch.Tensor] = {}
 
     def read(self, name: str, device: "str | torch.device" = "cpu") -> "torch.Tensor":
         """A tensor in its stored dtype, not to be changed; on the CPU a view of the file.
@@ -45,22 +44,16 @@ class SourceModel:
         Raises:
             CheckpointError: There is no such tensor, or the file changed under us.
         """
-        if name not in self._views:
-            self._views[name] = self._mapped(name)
-        view = self._views[name]
-        return view if device == "cpu" else view.to(device)
-
-    def _mapped(self, name: str) -> "torch.Tensor":
         file = self._info(name).file
         if file is None:
             raise CheckpointError(f"{self.folder}: {name!r} lies in no file.")
         try:
             if file not in self._handles:
                 self._handles[file] = safe_open(file, framework="pt", device="cpu")
-            tensor: torch.Tensor = self._handles[file].get_tensor(name)
+            view: torch.Tensor = self._handles[file].get_tensor(name)
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"{file}: {name!r} cannot be read: {error}.") from error
-        return tensor
+        return view if device == "cpu" else view.to(device)
 
     @property
     def tokenizer_folder(self) -> Path:

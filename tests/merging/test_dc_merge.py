@@ -46,14 +46,14 @@ def dc_merge(base, models, weights, density, rho=None):
 def test_it_follows_the_steps_without_smoothing(shape, density):
     base, models = fine_tunes(shape)
     weights = [1.0, 0.5, -0.5]
-    got = merged("dc_merge", models, base, weights=weights, whole={"density": density})
+    got = merged("dc_merge", models, base, weights=weights, whole={"kept": density})
     np.testing.assert_allclose(got, dc_merge(base, models, weights, density), atol=3e-6)
 
 
 @pytest.mark.parametrize("rho", [1.0, 1.2, 5.0])
 def test_it_follows_the_steps_with_smoothing(rho):
     base, models = fine_tunes((24, 15))
-    whole = {"smooth": True, "rho": rho, "density": 0.1}
+    whole = {"smooth": True, "rho": rho, "kept": 0.1}
     got = merged("dc_merge", models, base, whole=whole)
     np.testing.assert_allclose(got, dc_merge(base, models, [1] * 3, 0.1, rho), atol=3e-6)
 
@@ -82,12 +82,12 @@ def test_task_vectors_of_low_rank_in_different_directions_are_kept_whole():
         torch.tensor(orthogonal[:, part] @ np.diag([3.0, 2]) @ orthogonal[part]).float()
         for part in (slice(0, 2), slice(2, 4))
     ]
-    got = merged("dc_merge", models, base, whole={"density": 2 / 144})  # two entries
+    got = merged("dc_merge", models, base, whole={"kept": 2 / 144})  # two entries
     np.testing.assert_allclose(got, sum(models), atol=1e-6)
 
 
 def test_a_model_that_is_the_base_adds_nothing_to_the_bases():
     base, models = fine_tunes((12, 12), count=2)
-    got = merged("dc_merge", [models[0], base, models[1]], base, whole={"density": 1.0})
+    got = merged("dc_merge", [models[0], base, models[1]], base, whole={"kept": 1.0})
     assert np.isfinite(got).all()
     assert np.abs(got - base.numpy()).max() > 0.01

@@ -457,3 +457,13 @@ def test_lines_scale_later_layers_more(llamas):
         base, a = (engine.sources[n].read(name) for n in ("base", "a"))
         scale = 0.9 if ".1." in name else 0.5
         torch.testing.assert_close(tensor, base + scale * (a - base))
+
+
+def test_tensors_may_share_one_place_in_memory(llamas):
+    engine = engine_of(llamas, "base", "a", "b")
+    recipe = recipe_of({"a": {"density": 0.5}, "b": {}}, "ties", base="base")
+    wanted, places = dict(engine.tensors(recipe)), set()
+    for name, tensor in engine.tensors(recipe, reuse=True):
+        assert torch.equal(tensor, wanted[name])
+        places.add(tensor.data_ptr())
+    assert len(places) == 1

@@ -46,8 +46,9 @@ class Drawn:
     def recipe(self) -> Recipe:
         return self.space.decode(self.genome)
 
-    def bounds(self, parameter: str) -> tuple[float, float]:
-        ends = {**self.spec.experts, **self.spec.merge}[parameter].ends
+    def bounds(self, parameter: str, *, of_models: bool) -> tuple[float, float]:
+        ranges = self.spec.experts if of_models else self.spec.merge
+        ends = ranges[parameter].ends
         return min(ends), max(ends)
 
     @property

@@ -36,10 +36,11 @@ def test_every_tensor_has_a_rule_and_every_rule_a_tensor(drawn):
 def test_parameters_are_finite_and_within_their_ranges(drawn):
     assume(not drawn.weights_may_be_replaced)
     for rule in drawn.recipe.rules:
-        for parameters in (rule.parameters, *rule.models.values()):
+        whole = [(rule.parameters, False)]
+        for parameters, of_models in whole + [(own, True) for own in rule.models.values()]:
             for name, value in parameters.items():
                 assert math.isfinite(value)
-                low, high = drawn.bounds(name)
+                low, high = drawn.bounds(name, of_models=of_models)
                 assert low <= value <= high
 
 

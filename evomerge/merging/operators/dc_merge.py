@@ -39,7 +39,7 @@ def merge(inputs: Inputs) -> Blocks:
        replaced by an even fall of the same sum, the first at most ``rho`` times the last.
     2. Cover bases are the polar factors of all kept left and right vectors side by side.
     3. In these bases each model's matrix keeps its entries of largest magnitude, a share
-       ``density``; those with the sign of their sum are averaged over the models that agree,
+       ``kept``; those with the sign of their sum are averaged over the models that agree,
        and only the blocks that pair a model's own left and right vectors are kept.
 
     The mean is taken with weights of 1, as in the paper; weights scale what each model adds.
@@ -47,7 +47,7 @@ def merge(inputs: Inputs) -> Blocks:
     weights = inputs.settings.of_models("weight")
     if not is_matrix(inputs):
         return averaged(inputs, weights)
-    density = inputs.settings.number("density")
+    density = inputs.settings.number("kept")
     rho = inputs.settings.number("rho") if inputs.settings.flag("smooth") else None
     directions = kept_directions(
         inputs, "dc_merge", (rho, density), lambda: _covered(task_vectors(inputs), rho, density)
@@ -154,7 +154,7 @@ DC_MERGE = Operator(
             high=1e6,
         ),
         Parameter(
-            "density",
+            "kept",
             "number",
             1e-3,
             "share of entries kept in the cover space; another value costs decompositions",
