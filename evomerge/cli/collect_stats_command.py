@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The file. [default: statistics/KIND.safetensors in the model's folder]",
+    help="The file. [default: statistics/KIND.safetensors in the model's or adapter's folder]",
 )
 @click.option(
     "--max-tokens",
@@ -56,10 +56,11 @@ def command(
     dtype: str,
     device: str,
 ) -> None:
-    """Measure the weights of MODEL, a folder or hub id, on examples.
+    """Measure the weights of MODEL, a folder, hub id or BASE+ADAPTER, on examples.
 
-    Operators that weigh models by such statistics find them in the model's folder, or where
-    a recipe or an experiment file says.
+    Operators that weigh models by such statistics find them in the folder of the model, or of
+    the adapter, or where a recipe or an experiment file says. Those of other weights are never
+    overwritten.
     """
     if not data.is_file():
         raise click.UsageError(f"--data {data}: there is no such file.")

@@ -23,8 +23,14 @@ from evomerge.cli.pairs import named_pairs
     show_default=True,
     help="The weighted sum, or a common space in which an operator merges.",
 )
-@click.option("--operator", help="What merges in the space; see 'evomerge operators'.")
-@click.option("-p", "--parameter", "given", multiple=True, metavar="NAME=VALUE", help="Of it.")
+@click.option(
+    "--operator",
+    help="What merges in knots or core_space; see 'evomerge operators'. "
+    "[default: task_arithmetic]",
+)
+@click.option(
+    "-p", "--parameter", "given", multiple=True, metavar="NAME=VALUE", help="Of the operator."
+)
 @click.option("--rank", type=click.IntRange(min=1), help="Highest rank of the merged adapter.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Keys random masks.")
 def command(
@@ -45,7 +51,6 @@ def command(
     from evomerge.recipes.yaml_text import load_yaml
 
     values = {name: load_yaml(text) for name, text in named_pairs(given, "--parameter").items()}
-    operators = {} if operator is None else {"operator": operator}
-    method = LowRankMethod(space, parameters=values, rank=rank, seed=seed, **operators)
+    method = LowRankMethod(space, operator, values, rank, seed)
     merge_adapters(adapters, weights or (1.0,) * len(adapters), method, out_dir)
     click.echo(out_dir)

@@ -18,9 +18,10 @@ from evomerge.merging.engine import MergeEngine
 from evomerge.merging.resident_model import places
 from evomerge.merging.source_model import SourceModel
 from evomerge.merging.statistics_files import (
-    FOLDER,
     Collected,
     check_kind,
+    check_replaceable,
+    statistics_place,
     write_statistics,
 )
 
@@ -36,7 +37,7 @@ class CollectOptions:
     """A key of ``STATISTICS``."""
 
     out: Path | None = None
-    """None is ``statistics/<kind>.safetensors`` in the model's folder."""
+    """None is ``statistics/<kind>.safetensors`` in the model's folder, or the adapter's."""
 
     max_tokens: int = 512
     """Longer examples lose their end, or, where they have a target, their beginning."""
@@ -77,7 +78,7 @@ def collect_statistics(
     """Run a model over examples and write a statistic of its weights.
 
     Args:
-        model: Folder or hub id.
+        model: Folder, hub id or ``BASE+ADAPTER``.
         data: One example a line: plain text, or in a ``.jsonl`` file objects with ``text``,
             or with ``prompt`` and ``target``, of which only the target is predicted.
         options: See there.
@@ -88,13 +89,15 @@ def collect_statistics(
         ConfigError: The data, the kind or the device is wrong; every line that is.
         CheckpointError: The model is.
         TrialError: The statistic is not finite.
-        StoreError: The file cannot be written.
+        StoreError: The file cannot be written, or something else lies in its place.
     """
     problem = check_kind(options.kind)
     if problem is not None:
         raise ConfigError(f"--kind: {problem}")
     texts, digest = read_examples(data)
     source = open_source(model, offline=options.offline)
+    out = options.out or statistics_place(None, source.own_folder, options.kind)
+    check_replaceable(out, source.fingerprint)
     examples = _tokenized(source, texts, options, data)
     collector = _collector(source, options)
     size = collector.size() / 1e6
@@ -102,7 +105,6 @@ def collect_statistics(
     tensors = collect(collector, examples, passed)
     tokens = sum(len(example.tokens) for example in examples)
     collected = Collected(options.kind, source.fingerprint, digest, len(examples), tokens)
-    out = options.out or source.folder / FOLDER / f"{options.kind}.safetensors"
     try:
         written = write_statistics(out, collected, tensors)
     except OSError as error:
@@ -170,11 +172,11 @@ def _tokenized(
 ) -> list[Example]:
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            source.folder, trust_remote_code=False, local_files_only=True
+            source.tokenizer_folder, trust_remote_code=False, local_files_only=True
         )
     except (OSError, ValueError) as error:
         raise CheckpointError(
-            f"{source.folder}: its tokenizer cannot be read: {error}"
+            f"{source.tokenizer_folder}: its tokenizer cannot be read: {error}"
         ) from error
     longest = min(options.max_tokens, source.config.get("max_position_embeddings") or 2**31)
     examples = [_example(tokenizer, text, longest) for text in texts]

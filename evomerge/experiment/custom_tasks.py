@@ -116,10 +116,18 @@ def answer_by_kind(
         return harness
     of_functions = FunctionScorer(functions, merged.model, tokenizer, merged.identity)
     of_commands = CommandScorer(commands, merged.export, merged.identity)
+
+    def by_functions(items: Items) -> Responses:
+        try:
+            return of_functions.responses(items)
+        finally:
+            # They may have written into weights in ways that show nowhere.
+            merged.engine.forget(merged.model)
+
     others = [name for name in tasks if name not in functions and name not in commands]
     scorers: tuple[tuple[Answer, Collection[str]], ...] = (
         (harness, others),
-        (of_functions.responses, functions),
+        (by_functions, functions),
         (of_commands.responses, commands),
     )
 

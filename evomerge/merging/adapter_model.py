@@ -97,6 +97,11 @@ class AdaptedModel(SourceModel):
         brought = any((self.adapter.folder / name).is_file() for name in _TOKENIZERS)
         return self.adapter.folder if resized and brought else self.base.tokenizer_folder
 
+    @property
+    def own_folder(self) -> Path:
+        """The adapter's; the base's folder holds what belongs to the base."""
+        return self.adapter.folder
+
     @cached_property
     def fingerprint(self) -> str:
         """Identity of base, adapter and scales, 32 hex digits."""

@@ -100,6 +100,11 @@ class AlignedModel(SourceModel):
         return Path(self._vocabulary.folder.name)
 
     @property
+    def own_folder(self) -> Path:
+        """The source's."""
+        return self.source.own_folder
+
+    @property
     def tokenizer(self) -> str:
         """``union``, or the source whose tokenizer this is."""
         return self._vocabulary.tokenizer

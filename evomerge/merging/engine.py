@@ -1,5 +1,6 @@
 """Merging by recipe: tensor by tensor, into a resident model or out to an export."""
 
+import threading
 import weakref
 from collections.abc import (
     Callable,
@@ -43,8 +44,8 @@ _DTYPES = {
     "BF16": torch.bfloat16,
 }
 
-_Applied = dict[str, object]
-"""Identity of the merge that each tensor of a model holds."""
+_Applied = dict[int, object]
+"""Identity of the merge that was written to each address."""
 
 
 class MergeEngine:
@@ -140,16 +141,21 @@ class MergeEngine:
         planned = self.plan(recipe)
         targets = places(model, {tensor.name: tensor.shape for tensor in planned})
         applied = self._applied.setdefault(model, {})
+
+        def addresses(merge: TensorMerge) -> list[int]:
+            return [target.data_ptr() for target in targets[merge.tensor.name]]
+
         changed = [
             merge
             for merge in tensor_merges(recipe, self.sources, planned)
-            if applied.get(merge.tensor.name) != merge.identity
+            if any(applied.get(place) != merge.identity for place in addresses(merge))
         ]
 
         def merge_one(merge: TensorMerge) -> None:
-            applied.pop(merge.tensor.name, None)
+            for place in addresses(merge):
+                applied.pop(place, None)
             self._merge(merge, recipe, targets[merge.tensor.name], often=True)
-            applied[merge.tensor.name] = merge.identity
+            applied.update(dict.fromkeys(addresses(merge), merge.identity))
 
         if all(target.device.type == "cpu" for own in targets.values() for target in own):
             _on_threads(merge_one, changed)
@@ -262,7 +268,8 @@ class MergeEngine:
             model: int | None = None,
         ) -> Sequence[torch.Tensor]:
             own = made_of if model is None else [made_of[model]]
-            quantity = (what, merge.base, tuple(own), str(device))
+            made_by = (merge.operator.name if model is None else "", what)
+            quantity = (made_by, merge.base, tuple(own), merge.statistics, str(device))
             return self._memory.get(quantity, facts, make)
 
         return once
@@ -276,17 +283,24 @@ def _on_threads(work: Callable[[TensorMerge], None], merges: Iterable[TensorMerg
         for merge in by_size:
             work(merge)
         return
-    left = iter(by_size)
+    left, stopped = iter(by_size), threading.Event()
 
     def work_off() -> None:
         # Within a thread torch uses one, too: the bits of some routines depend on the number.
         torch.set_num_threads(1)
-        for merge in left:
-            work(merge)
+        try:
+            for merge in left:  # which the threads share
+                if stopped.is_set():
+                    return
+                work(merge)
+        except BaseException:
+            stopped.set()
+            raise
 
-    try:
-        with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(threads) as pool:
+        try:
             for done in [pool.submit(work_off) for _ in range(threads)]:
                 done.result()
-    finally:
-        torch.set_num_threads(threads)
+        finally:
+            stopped.set()
+            torch.set_num_threads(threads)

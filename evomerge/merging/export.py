@@ -31,6 +31,9 @@ _COPIED = (
     "*.model",
     "chat_template.*",
 )
+_TEMPLATES = "additional_chat_templates"
+"""The folder of a tokenizer's chat templates beside the default one."""
+
 _SIDE_FILES = ("generation_config.json", "preprocessor_config.json", "processor_config.json")
 _DTYPE_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
@@ -115,6 +118,8 @@ def _copy_side_files(reference: SourceModel, out: Path) -> None:
     for file in sorted(found):
         if file.is_file():
             shutil.copyfile(file, out / file.name)
+    if (folder / _TEMPLATES).is_dir():
+        shutil.copytree(folder / _TEMPLATES, out / _TEMPLATES)
 
 
 def _gigabytes(count: int) -> str:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from evomerge.core.near_names import unknown
 from evomerge.core.recipe import Recipe, Rule
+from evomerge.merging.operators.contract import Operator
 from evomerge.merging.operators.registry import OPERATORS
 
 OUTPUT_DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
@@ -18,6 +19,22 @@ def validate_recipe(recipe: Recipe) -> list[str]:
     for number, rule in enumerate(recipe.rules, 1):
         problems += [f"rule {number}: {p}" for p in _rule_problems(rule, recipe.base)]
     return problems + _slices_without_base(recipe)
+
+
+def count_problem(operator: Operator, count: int, base: str | None) -> str | None:
+    """Why an operator cannot merge so many models, or None.
+
+    Args:
+        operator: What merges.
+        count: How many models, without a base to which differences are taken.
+        base: The base, if there is one.
+    """
+    fewest, most = operator.min_models, operator.max_models
+    if count >= fewest and (most is None or count <= most):
+        return None
+    wanted = str(most) if most == fewest else f"{fewest} or more"
+    besides = " besides the base" if operator.base_taken(base) is not None else ""
+    return f"{operator.name} merges {wanted} models{besides}, got {count}."
 
 
 def spelled_out(recipe: Recipe) -> Recipe:
@@ -62,10 +79,5 @@ def _rule_problems(rule: Rule, base: str | None) -> list[str]:
         problems.append(
             f"{operator.name} merges differences to a base; give the recipe a base."
         )
-    count = len(operator.merged(rule, base))
-    most = operator.max_models
-    if count < operator.min_models or (most is not None and count > most):
-        wanted = str(most) if most == operator.min_models else f"{operator.min_models} or more"
-        besides = " besides the base" if operator.base_taken(base) is not None else ""
-        problems.append(f"{operator.name} merges {wanted} models{besides}, got {count}.")
-    return problems
+    count = count_problem(operator, len(operator.merged(rule, base)), base)
+    return problems if count is None else [*problems, count]

@@ -60,6 +60,11 @@ class SourceModel:
         """Where the tokenizer and the chat template lie that go with the weights."""
         return self.folder
 
+    @property
+    def own_folder(self) -> Path:
+        """Where lies what belongs to these weights alone, such as their statistics."""
+        return self.folder
+
     def side_file(self, name: str) -> Path | None:
         """A small file that goes with the weights, or None where there is none."""
         places = (self.tokenizer_folder / name, self.folder / name)

@@ -1,8 +1,8 @@
 """Statistics files: what was measured of a model on data, for operators that weigh by it.
 
 A safetensors file with one tensor for each weight that has the statistic, under the weight's
-name. It lies in the model's folder as ``statistics/<kind>.safetensors``, or where the recipe
-says. Its metadata tells the kind, the fingerprint of the weights, and what data was used.
+name. It lies in the model's own folder, that of the adapter where one is applied, as
+``statistics/<kind>.safetensors``, or where the recipe says. Its metadata tells the kind, the fingerprint of the weights, and what data was used.
 """
 
 import json
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from safetensors import SafetensorError, safe_open
 
 from evomerge.core.digest import digest
-from evomerge.core.errors import CheckpointError
+from evomerge.core.errors import CheckpointError, StoreError
 from evomerge.core.near_names import unknown
 from evomerge.core.recipe import Recipe, Source
 from evomerge.core.tensor_names import layer_of, with_layer
@@ -129,6 +129,33 @@ class StatisticsFile:
         return self._tensors.read(stored) if stored in self._tensors.tensors else None
 
 
+def check_replaceable(path: Path, model: str) -> None:
+    """Only statistics of the same weights may be collected anew at a place.
+
+    Args:
+        path: Where statistics are to be written; need not exist.
+        model: Fingerprint of the weights that they are of.
+
+    Raises:
+        StoreError: Something else lies there.
+    """
+    if not path.exists():
+        return
+    try:
+        there = StatisticsFile(path).collected
+    except CheckpointError as error:
+        raise StoreError(
+            f"{path}: exists and is no statistics file, so it is left alone; choose another "
+            "file with --out."
+        ) from error
+    if there.model != model:
+        raise StoreError(
+            f"{path}: holds {there.kind!r} of other weights (fingerprint {there.model}, these "
+            f"have {model}), so it is left alone; choose another file with --out, or delete "
+            "it if it is out of date."
+        )
+
+
 def write_statistics(path: Path, collected: Collected, tensors: Mapping[str, "Tensor"]) -> int:
     """Write a statistics file, whole or not at all; equal tensors are stored once.
 
@@ -178,7 +205,7 @@ def statistics_place(given: str | None, folder: Path, kind: str) -> Path:
 
     Args:
         given: A file, or a folder with one file a kind; None is the model's own.
-        folder: The source model's.
+        folder: The source model's ``own_folder``.
         kind: A key of ``STATISTICS``, or a plugin's.
     """
     place = folder / FOLDER if given is None else Path(given)
@@ -262,7 +289,7 @@ class SourceStatistics:
     def _file(self, source: Source, kind: str) -> StatisticsFile:
         model = self._sources[source.name]
         given = self._places.get(source.name, source.statistics)
-        path = statistics_place(given, model.folder, kind)
+        path = statistics_place(given, model.own_folder, kind)
         if path in self._files:
             return self._files[path]
         file = StatisticsFile(path)
@@ -273,8 +300,8 @@ class SourceStatistics:
             )
         if file.collected.model != model.fingerprint:
             raise CheckpointError(
-                f"{path}: was collected from other weights than those in {model.folder}; run "
-                "'evomerge collect-stats' again."
+                f"{path}: was collected from other weights than those in {model.own_folder}; "
+                "delete it and run 'evomerge collect-stats' again."
             )
         self._files[path] = file
         return file

@@ -61,13 +61,18 @@ class StudyMemory:
         made = list(make())
         with self._lock:
             variants = self._held.setdefault(quantity, {})
-            while len(variants) >= _VARIANTS:
-                self._give_back(variants.pop(next(iter(variants))))
+            if facts in variants:  # another thread was quicker
+                return variants[facts].tensors
             kept = self._kept(made)
-            if kept is not None:
-                variants[facts] = kept
-                return kept.tensors
-        return made
+            if kept is None and variants:
+                self._give_back(variants.pop(next(iter(variants))))
+                kept = self._kept(made)
+            if kept is None:
+                return made
+            variants[facts] = kept
+            if len(variants) > _VARIANTS:
+                self._give_back(variants.pop(next(iter(variants))))
+            return kept.tensors
 
     @property
     def memory_left(self) -> int:
@@ -80,10 +85,17 @@ class StudyMemory:
             self._memory_left -= size
             return _Held(made, size, on_disk=False)
         on_cpu = all(tensor.device.type == "cpu" for tensor in made)
-        if not on_cpu or size > self._disk_left or size > self._free_bytes():
+        if not on_cpu or size > self._disk_left:
+            return None
+        try:
+            if size > self._free_bytes():
+                return None
+            mapped = [_mapped(tensor, self._folder) for tensor in made]
+        except OSError:  # a full disk, no folder, a limit on files: it is made anew instead
+            self._disk_left = 0
             return None
         self._disk_left -= size
-        return _Held([_mapped(tensor, self._folder) for tensor in made], size, on_disk=True)
+        return _Held(mapped, size, on_disk=True)
 
     def _free_bytes(self) -> int:
         place = self._folder or Path(tempfile.gettempdir())

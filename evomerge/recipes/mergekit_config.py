@@ -103,14 +103,21 @@ class _Reader:
 
     def config(self, plain: Any) -> MergekitConfig:  # noqa: ANN401 - anything YAML can hold
         given = self._mapping(plain, _TOP, "")
+        if not isinstance(plain, dict):
+            return MergekitConfig("", ())
         for key, reason in _REFUSED.items():
             if given.get(key) is not None:
                 self.problems.append(f"{key}: {reason}.")
         method = given.get("merge_method")
-        if method not in METHODS:
+        if not isinstance(method, str):
+            self.problems.append(
+                f"merge_method: must be the name of a method, found {method!r:.60}."
+            )
+        elif method not in METHODS:
             self.problems.append(f"{unknown('merge_method', method, METHODS)}.")
         models, slices = given.get("models"), given.get("slices")
-        if bool(models) == bool(slices) and given.get("modules") is None:
+        readable = all(isinstance(each, list | None) for each in (models, slices))
+        if readable and bool(models) == bool(slices) and given.get("modules") is None:
             self.problems.append("give either 'models' or 'slices'.")
         parts = [
             self._slice(each, f"slices[{k}]")
@@ -144,6 +151,8 @@ class _Reader:
         for number, each in enumerate(self._list(plain, where)):
             place = f"{where}[{number}]"
             given = self._mapping(each, _SLICE_INPUT if ranged else _INPUT, place)
+            if not isinstance(each, dict):
+                continue
             inputs.append(
                 Input(
                     self._model(given.get("model"), f"{place}.model") or "",
@@ -157,7 +166,7 @@ class _Reader:
             self.problems.append(f"{where}: names {twice} twice.")
         return tuple(inputs)
 
-    def _range(self, plain: Any, where: str) -> tuple[int, int]:  # noqa: ANN401
+    def _range(self, plain: Any, where: str) -> tuple[int, int] | None:  # noqa: ANN401
         if (
             isinstance(plain, list)
             and len(plain) == _PAIR
@@ -169,7 +178,7 @@ class _Reader:
             f"{where}.layer_range: must be [first, last + 1], in whole numbers; "
             f"found {plain!r:.60}."
         )
-        return 0, 1
+        return None
 
     def _settings(self, plain: Any, where: str) -> Settings:  # noqa: ANN401
         if plain is None:

@@ -66,6 +66,8 @@ METHODS: Mapping[str, MergekitMethod] = {
     "model_stock": MergekitMethod("required", {}, {"filter_wise": False}),
     "nearswap": MergekitMethod("required", {}, {"t": REQUIRED}),
     "arcee_fusion": MergekitMethod("required"),
+    "ram": MergekitMethod("required", {}, {"epsilon": 1e-5}),
+    "ramplus_tl": MergekitMethod("required", {}, {"r": 0.1, "alpha": 0.2, "epsilon": 1e-5}),
     "passthrough": MergekitMethod("a model", {"scale": 1.0}),
 }
 """By name, which is also that of the operator."""

@@ -17,8 +17,7 @@ _FALSE = ("false", "no", "off", "n", "f", "0")
 def setting_problems(setting: Any) -> list[str]:  # noqa: ANN401 - anything YAML can hold
     """Everything wrong with the shape of a parameter's setting."""
     if _is_scalar(setting):
-        finite = not isinstance(setting, float) or math.isfinite(setting)
-        return [] if finite else [f"must be finite, found {setting}"]
+        return [] if _is_finite(setting) else [f"must be finite, found {setting!r:.60}"]
     if isinstance(setting, Mapping):
         return _condition_problems(setting)
     if not isinstance(setting, list) or not setting:
@@ -57,6 +56,15 @@ def _condition_problems(condition: Mapping[Any, Any]) -> list[str]:
 
 def _is_scalar(value: Any) -> bool:  # noqa: ANN401 - anything YAML can hold
     return isinstance(value, bool | int | float | str)
+
+
+def _is_finite(value: Value) -> bool:
+    """Whether what a scalar means is no number, or one that a float can hold."""
+    meant = _plain(value)
+    try:
+        return isinstance(meant, str) or math.isfinite(meant)
+    except OverflowError:
+        return False
 
 
 def filters_of(setting: Any) -> list[str]:  # noqa: ANN401 - a sound setting

@@ -104,6 +104,38 @@ def test_functions_commands_and_lm_eval_tasks_stand_side_by_side(write):
     assert (study.path / "report.html").exists()
 
 
+def test_what_a_function_writes_into_the_weights_is_gone_for_the_next_candidate(write):
+    """Also where it writes behind torch's back, and layers repeat those before."""
+    judge = """
+        def score(model, tokenizer, items):
+            size = sum(float(p.float().abs().sum()) for p in model.parameters())
+            SPOIL
+            return [1 / (1 + size) for _ in items]
+    """
+    spoil = "[p.data.mul_(0) for p in model.parameters()]"
+    space = {
+        "operator": "linear",
+        "layer_groups": 2,
+        "experts": {"weight": {"choice": [0.25, 0.75]}},
+    }
+    scores = []
+    for folder, code in (("plain", ""), ("spoiling", spoil)):
+        path = write(
+            judge.replace("SPOIL", code),
+            folder=folder,
+            tasks={"use": [USE[0] | {"metrics": ["score"]}]},
+            objectives=[{"maximize": "score", "task": "judge"}],
+            space=space,
+            optimizer={"name": "random"},
+            budget={"candidates": 12},
+        )
+        study = evomerge.run(path, out=path.parent / "run")
+        with StudyStore.open(study.path, read_only=True) as store:
+            scores.append([t.estimates[0].value for t in store.trials()])
+    assert scores[0] == scores[1]
+    assert len(set(scores[0])) > 6
+
+
 def test_a_failing_function_or_command_fails_its_trial_and_the_run_goes_on(write):
     judge = """
         calls = 0

@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ from transformers import AutoModelForCausalLM
 from evomerge.core.errors import CheckpointError, ConfigError, TrialError
 from evomerge.core.recipe import Recipe, Rule, Slice, Source
 from evomerge.merging.checkpoint import open_source
-from evomerge.merging.engine import MergeEngine
+from evomerge.merging.engine import MergeEngine, _on_threads
+from evomerge.merging.merge_plan import tensor_merges
+from evomerge.merging.statistics_files import Collected, write_statistics
 from evomerge.merging.study_memory import StudyMemory
 
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
@@ -467,3 +470,78 @@ def test_tensors_may_share_one_place_in_memory(llamas):
         assert torch.equal(tensor, wanted[name])
         places.add(tensor.data_ptr())
     assert len(places) == 1
+
+
+@pytest.mark.parametrize("order", ["BAB", "ABA", "AABB", "BBA"])
+def test_tied_and_untied_recipes_may_take_turns(llamas, order):
+    engine = engine_of(llamas, "base", "a", "untied")
+    recipes = {
+        "A": recipe_of({"base": {}, "a": {}}, "linear"),
+        "B": recipe_of({"base": {}, "untied": {}}, "linear"),
+    }
+    model = engine.resident_model("base")
+    for name in order:
+        engine.apply(recipes[name], model)
+    fresh = engine.resident_model("base")
+    engine_of(llamas, "base", "a", "untied").apply(recipes[order[-1]], fresh)
+    state = fresh.state_dict()
+    assert all(torch.equal(t, state[n]) for n, t in model.state_dict().items())
+
+
+def test_what_a_narrower_resident_model_cannot_hold_fails_the_trial(llamas, copied):
+    big = copied("a")
+    weights = load_file(big / "model.safetensors")
+    weights["model.norm.weight"][3] = 1e6
+    save_file(weights, big / "model.safetensors", metadata={"format": "pt"})
+    engine = engine_of(llamas, "base", a=big)
+    recipe = recipe_of({"a": {}}, "linear")
+    engine.apply(recipe, engine.resident_model(recipe))
+    narrow = engine.resident_model(recipe, dtype=torch.float16)
+    with pytest.raises(TrialError, match=r"norm\.weight.*too large for torch\.float16"):
+        engine.apply(recipe, narrow)
+
+
+def test_the_first_failure_stops_the_other_threads(llamas):
+    engine = engine_of(llamas, "a")
+    recipe = recipe_of({"a": {}}, "passthrough")
+    merges = [*tensor_merges(recipe, engine.sources, engine.plan(recipe))] * 20
+    threads, done = torch.get_num_threads(), []
+
+    def work(merge):
+        if not done:
+            done.append(merge)
+            raise TrialError("broken")
+        time.sleep(0.002)
+        done.append(merge)
+
+    try:
+        torch.set_num_threads(2)
+        with pytest.raises(TrialError, match="broken"):
+            _on_threads(work, merges)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    assert len(done) < len(merges) / 2
+
+
+def test_statistics_that_change_change_the_merge(llamas, tmp_path):
+    sources = {name: open_source(str(llamas[name])) for name in ("a", "b")}
+    generator = torch.Generator().manual_seed(0)
+    recipes = []
+    for turn in range(2):
+        placed = {}
+        for name, source in sources.items():
+            collected = Collected("gram", source.fingerprint, "data", 1, 1)
+            grams = {}
+            for tensor, info in source.tensors.items():
+                if len(info.shape) == 2:
+                    inputs = torch.randn(50, info.shape[1], generator=generator)
+                    grams[tensor] = inputs.T @ inputs / 50
+            placed[name] = tmp_path / f"{name}{turn}.safetensors"
+            write_statistics(placed[name], collected, grams)
+        made = tuple(Source(n, n, statistics=str(placed[n])) for n in sources)
+        recipes.append(Recipe(made, (Rule("regmean", {"a": {}, "b": {}}),)))
+    engine = MergeEngine(sources)
+    for recipe in recipes:
+        alone = dict(MergeEngine(sources).tensors(recipe))
+        assert all(torch.equal(t, alone[n]) for n, t in engine.tensors(recipe))

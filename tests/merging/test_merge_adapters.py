@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 import torch
@@ -69,7 +70,8 @@ def test_a_weighted_sum_is_that_of_the_full_matrices(llamas, adapters, tmp_path,
 
 @pytest.mark.parametrize("space", ["linear", "knots", "core_space"])
 def test_peft_loads_the_merged_adapter(llamas, adapters, tmp_path, space):
-    merge_adapters(adapters, WEIGHTS, LowRankMethod(space, "ties"), tmp_path / "out")
+    operator = None if space == "linear" else "ties"
+    merge_adapters(adapters, WEIGHTS, LowRankMethod(space, operator), tmp_path / "out")
     base = AutoModelForCausalLM.from_pretrained(llamas["base"])
     loaded = peft.PeftModel.from_pretrained(base, tmp_path / "out")
     ours = over_base(llamas, tmp_path / "out")
@@ -176,12 +178,66 @@ def test_masks_follow_the_seed(adapters, tmp_path):
         (WEIGHTS, LowRankMethod("knots", "ties", {"densiti": 1}), "densiti"),
         (WEIGHTS, LowRankMethod("knots", "fisher"), "statistics"),
         (WEIGHTS, LowRankMethod(rank=0), "at least 1"),
+        (
+            WEIGHTS,
+            LowRankMethod("linear", "ties"),
+            "'linear' is the weighted sum, got operator",
+        ),
+        (WEIGHTS, LowRankMethod(parameters={"density": 0.1}), "parameter 'density'"),
+        (WEIGHTS, LowRankMethod("knots", "sce"), "sce has no weights of models"),
     ],
-    ids=["weights", "space", "operator", "parameter", "statistics", "rank"],
+    ids=[
+        "weights",
+        "space",
+        "operator",
+        "parameter",
+        "statistics",
+        "rank",
+        "operator of a sum",
+        "parameter of a sum",
+        "weights without use",
+    ],
 )
 def test_a_wrong_method_is_refused(adapters, tmp_path, weights, method, message):
     with pytest.raises(ConfigError, match=message):
         merge_adapters(adapters, weights, method, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("operator", "count"),
+    [
+        ("slerp", 1),
+        ("slerp", 3),
+        ("nuslerp", 1),
+        ("nuslerp", 3),
+        ("nearswap", 3),
+        ("arcee_fusion", 3),
+        ("passthrough", 3),
+        ("model_stock", 1),
+    ],
+)
+@pytest.mark.parametrize("space", ["knots", "core_space"])
+def test_operators_merge_as_many_adapters_as_they_can(
+    adapters, tmp_path, space, operator, count
+):
+    with pytest.raises(ConfigError, match=rf"{operator} merges .*models.*, got {count}\."):
+        merge_adapters(
+            adapters[:count], (1.0,) * count, LowRankMethod(space, operator), tmp_path / "out"
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bias_of_any_module_is_refused(adapters, tmp_path):
+    shutil.copytree(adapters[0], tmp_path / "biased")
+    file = tmp_path / "biased/adapter_model.safetensors"
+    weights = load_file(file)
+    last = sorted(name for name in weights if name.endswith("lora_B.weight"))[-1]
+    bias = last.replace("lora_B.weight", "lora_B.bias")
+    save_file(weights | {bias: torch.ones(len(weights[last]))}, file)
+    with pytest.raises(CheckpointError, match="is a bias") as refused:
+        merge_adapters([adapters[1], tmp_path / "biased"], (1, 1), "linear", tmp_path / "out")
+    assert bias in str(refused.value)
     assert not (tmp_path / "out").exists()
 
 

@@ -114,6 +114,23 @@ def test_breadcrumbs_keep_what_follows_the_largest(size):
     assert torch.equal(found(inputs), wanted)
 
 
+@pytest.mark.parametrize("name", ["ties", "breadcrumbs"])
+@pytest.mark.parametrize("gamma", [0.0, 0.01, 0.2, 0.5])
+@pytest.mark.parametrize("values", [1, 2, 5])
+def test_loops_and_tensor_operations_agree_among_equal_magnitudes(name, gamma, values):
+    generator = torch.Generator().manual_seed(values)
+    row = torch.randint(1, values + 1, (1_000,), generator=generator).float()
+    found = OPERATORS[name]
+    own = {"density": 0.5} | ({"gamma": gamma} if name == "breadcrumbs" else {})
+    settings_ = found.settings({"a": own}, {})
+    results = []
+    for wrap in (lambda tensor: tensor, not_contiguous):
+        tensors = [wrap(row)], wrap(torch.zeros(1_000))
+        results.append(found(Inputs(*tensors, settings_, MaskKey(0, "t", ("a",)))))
+    assert torch.equal(*results)
+    assert int(results[0].ne(0).sum()) == 500
+
+
 @pytest.mark.parametrize("shape", [(40, 300), (300,), (6, 4, 50), (12, 1), ()])
 def test_della_keeps_more_of_a_row_s_larger_entries(shape):
     found = OPERATORS["della_linear"]

@@ -95,3 +95,34 @@ def test_threads_may_ask_at_the_same_time():
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_without_a_place_for_files_a_quantity_is_made_anew(tmp_path):
+    memory, make = StudyMemory(memory_bytes=0, folder=tmp_path / "none"), Making()
+    for _ in range(2):
+        assert float(memory.get("q", (), make)[0][0]) == 1
+    assert make.times == 2
+
+
+def test_a_quantity_that_two_threads_make_is_counted_once():
+    memory, meet = StudyMemory(memory_bytes=10 * KIB), threading.Barrier(2)
+
+    def make():
+        meet.wait(10)
+        return [torch.zeros(KIB // 4)]
+
+    threads = [threading.Thread(target=memory.get, args=("q", (), make)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert memory.memory_left == 9 * KIB
+
+
+def test_the_newest_variants_are_kept_when_memory_is_short():
+    memory = StudyMemory(memory_bytes=2 * KIB, disk_bytes=0)
+    for facts in (1, 2, 3):
+        memory.get("q", facts, Making())
+    again = Making()
+    memory.get("q", 3, again)
+    assert again.times == 0

@@ -16,8 +16,11 @@ from evomerge.merging.low_rank.factors import Factors
 from evomerge.merging.low_rank.spaces import concatenated, in_core_space, in_knots
 from evomerge.merging.operators.contract import Inputs, MaskKey, Settings
 from evomerge.merging.operators.registry import operator
+from evomerge.merging.recipe_check import count_problem
 
 Space = Literal["linear", "knots", "core_space"]
+
+_DEFAULT_OPERATOR = "task_arithmetic"
 
 
 @dataclass(frozen=True)
@@ -27,11 +30,14 @@ class LowRankMethod:
     space: Space = "linear"
     """``linear`` is the weighted sum, exactly; the others merge by an operator."""
 
-    operator: str = "task_arithmetic"
-    """What merges in the space: any operator on task vectors. Not for ``linear``."""
+    operator: str | None = None
+    """What merges in the space: any operator on task vectors; None is task_arithmetic.
+
+    Not for ``linear``, which has no operator.
+    """
 
     parameters: Mapping[str, Value] = field(default_factory=dict)
-    """Of the operator: density, lambda …, for all adapters alike."""
+    """Of the operator: density, lambda …, for all adapters alike. Not for ``linear``."""
 
     rank: int | None = None
     """Highest rank of the merged adapter, which is cut to the nearest one; None keeps all."""
@@ -55,7 +61,8 @@ def merge_adapters(
         out: The new folder; must not exist, or be empty.
 
     Raises:
-        ConfigError: The method, an operator's parameter or the number of weights is wrong.
+        ConfigError: The method, an operator's parameter, or the number of weights or of
+            adapters is wrong.
         CheckpointError: An adapter is no plain LoRA, or they do not fit each other.
         TrialError: The result is not finite.
         StoreError: ``out`` is in use or cannot be written; nothing is left behind.
@@ -99,28 +106,43 @@ def _settings(
     if method.rank is not None and method.rank < 1:
         raise ConfigError(f"rank must be at least 1, got {method.rank}.")
     if method.space == "linear":
+        _check_plain_sum(method)
         return None
-    found = operator(method.operator)
+    found = operator(method.operator or _DEFAULT_OPERATOR)
     if found.statistics is not None:
         raise ConfigError(
             f"{found.name} weighs by statistics of the base's tensors, which factors lack."
         )
+    count = count_problem(found, len(names), None)
     per_model = {p.name for p in found.parameters if p.per_model}
     own = {name: value for name, value in method.parameters.items() if name in per_model}
     whole = {name: value for name, value in method.parameters.items() if name not in per_model}
     weighed = [{"weight": weight} if "weight" in per_model else {} for weight in weights]
     models = {name: {**own, **w} for name, w in zip(names, weighed, strict=True)}
-    problems = found.parameter_problems(models, whole)
+    problems = found.parameter_problems(models, whole) + ([] if count is None else [count])
+    if "weight" not in per_model and any(weight != 1.0 for weight in weights):
+        problems.append(f"{found.name} has no weights of models; got {[*weights]}.")
     if problems:
         raise ConfigError(problems)
     return found.settings(models, whole)
+
+
+def _check_plain_sum(method: LowRankMethod) -> None:
+    """The weighted sum has nothing to set but weights."""
+    given = [] if method.operator is None else [f"operator {method.operator!r}"]
+    given += [f"parameter {name!r}" for name in method.parameters]
+    if given:
+        raise ConfigError(
+            f"the space 'linear' is the weighted sum, got {' and '.join(given)}; give the "
+            "space 'knots' or 'core_space', in which operators merge, or leave these out."
+        )
 
 
 def _merge(
     method: LowRankMethod, settings: Settings, key: MaskKey
 ) -> Callable[[Sequence[torch.Tensor]], torch.Tensor]:
     """The operator on matrices of a space, whose base is zero."""
-    found = operator(method.operator)
+    found = operator(method.operator or _DEFAULT_OPERATOR)
 
     def merge(matrices: Sequence[torch.Tensor]) -> torch.Tensor:
         tensors = [matrix.float().contiguous() for matrix in matrices]
@@ -138,12 +160,14 @@ def _problems(adapters: Sequence[Adapter]) -> list[str]:
         for adapter in adapters
         if adapter.replaced
     ]
-    problems += [
-        f"{adapter.folder}: {pair.bias} is a bias; merge it over its base, as BASE+ADAPTER."
-        for adapter in adapters
-        for pair in list(adapter.pairs.values())[:1]
-        if pair.bias is not None
-    ]
+    for adapter in adapters:
+        biases = [pair.bias for pair in adapter.pairs.values() if pair.bias is not None]
+        if biases:
+            more = f" (and {len(biases) - 1} more)" if len(biases) > 1 else ""
+            problems.append(
+                f"{adapter.folder}: {biases[0]} is a bias{more}, which a merged adapter does "
+                "not hold; merge it over its base, as BASE+ADAPTER."
+            )
     first: dict[str, tuple[object, Path]] = {}
     for adapter in adapters:
         for module, pair in adapter.pairs.items():

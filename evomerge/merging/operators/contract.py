@@ -316,7 +316,8 @@ class Operator:
         if isinstance(merged, WritableBlocks):
             largest = merged.write(targets[0], dtype)
             if largest is not None:
-                self._check_largest(inputs.key, largest, dtype)
+                for narrowed in {dtype, *(target.dtype for target in targets)}:
+                    self._check_largest(inputs.key, largest, narrowed)
                 for target in targets[1:]:
                     target.copy_(targets[0].to(dtype))
                 return
@@ -326,9 +327,10 @@ class Operator:
                 part = target[block]
                 part.copy_(row if target.dtype == dtype else row.to(dtype))
                 # Rounding makes large numbers infinite, the largest float32 in bfloat16 too.
-                if not finite or (dtype != row.dtype and not is_finite(part)):
+                narrowed = target.dtype if dtype == row.dtype else dtype
+                if not finite or (narrowed != row.dtype and not is_finite(part)):
                     largest = float(row.abs().max())
-                    raise TrialError(self._not_finite(inputs.key, largest, dtype))
+                    raise TrialError(self._not_finite(inputs.key, largest, narrowed))
 
     def _check_largest(self, key: MaskKey, largest: float, dtype: "dtype") -> None:
         import torch  # noqa: PLC0415 - see above

@@ -9,11 +9,11 @@ order of their own, so that results do not depend on the processor's vector leng
 import numpy as np
 from numba import carray, njit
 
+from evomerge.merging.operators.cpu_compiled import compiled
 from evomerge.merging.operators.cpu_memory import (
     BFLOAT16,
     BLOCK,
     FLOAT16,
-    JIT,
     add_weighted,
     as_uint8,
     bits_of,
@@ -65,7 +65,7 @@ def _hash(place, low_key, high_key):
     return x ^ (x >> np.uint32(16))
 
 
-@njit(**JIT)
+@compiled
 def _numbers(start, stream, out):
     """A block of ``random_masks.numbers``; blocks are as long as their runs."""
     low_key = np.uint32(stream & np.uint64(0xFFFFFFFF))
@@ -82,7 +82,7 @@ def _numbers(start, stream, out):
         lower[i] = np.uint16(_hash(first + np.uint32(i), low_key, high_key))
 
 
-@njit(**JIT)
+@compiled
 def _cut_low(part, low, seen, kept):
     """Drop magnitudes below ``low``, and those equal to it but the first ``kept`` of all."""
     equal = 0
@@ -107,7 +107,7 @@ def _cut_low(part, low, seen, kept):
     return seen
 
 
-@njit(**JIT)
+@compiled
 def _cut_high(part, high, seen, dropped):
     """Drop magnitudes above ``high``, and of those equal to it the first ``dropped`` of all."""
     for i in range(part.size):
@@ -120,7 +120,7 @@ def _cut_high(part, high, seen, dropped):
     return seen
 
 
-@njit(**JIT)
+@compiled
 def _keep(part, start, kept, seen, weight):
     """Zero what is dropped of a block of a task vector, and weigh the rest; a NaN stays."""
     if kept.kind == MAGNITUDES:
@@ -155,7 +155,7 @@ def _along(part, sign):
     return np.float32(0) if turned < 0 else turned
 
 
-@njit(**JIT)
+@compiled
 def _elect(parts, weights, normalize, sign, mixed, divisor):
     """Sum the parts whose sign is that of their sum; a sum of 0 counts as positive.
 
@@ -191,7 +191,7 @@ def _elect(parts, weights, normalize, sign, mixed, divisor):
         mixed[i] = -mixed[i] if sign[i] < 0 else mixed[i]
 
 
-@njit(**JIT)
+@compiled
 def mix(origin, rows, codes, kept, weights, plan, target, size):
     """``target = origin + scale · Σ_k weight_k · factor_k · kept_k(x_k - origin)``.
 
@@ -248,7 +248,7 @@ def mix(origin, rows, codes, kept, weights, plan, target, size):
     return largest
 
 
-@njit(**JIT)
+@compiled
 def _norm(row):
     """The L1 norm of a block."""
     lanes = np.zeros(_LANES, np.float32)
@@ -264,7 +264,7 @@ def _norm(row):
     return total
 
 
-@njit(**JIT)
+@compiled
 def kept_norms(origin, rows, codes, kept, size):
     """The L1 norms of what is kept of ``x_k - origin``; arguments as of ``mix``."""
     spare = np.empty((2, BLOCK), np.float32)
@@ -281,7 +281,7 @@ def kept_norms(origin, rows, codes, kept, size):
     return totals
 
 
-@njit(**JIT)
+@compiled
 def histogram(origin, row, size):
     """Entries of ``|row - origin|`` by the top 20 bits of a float, and which bins hold more."""
     counts = np.zeros(1 << (31 - FINE), np.int64)
@@ -299,7 +299,7 @@ def histogram(origin, row, size):
     return counts, finer
 
 
-@njit(**JIT)
+@compiled
 def between(origin, row, low, high, size):
     """The magnitudes of ``row - origin`` from ``low`` to ``high``, both included."""
     spare = np.empty((2, BLOCK), np.float32)

@@ -11,25 +11,11 @@ from llvmlite import ir
 from numba import carray, njit, types
 from numba.extending import intrinsic
 
+from evomerge.merging.operators.cpu_compiled import compiled
+
 FLOAT32, BFLOAT16, FLOAT16, FLOAT64 = range(4)
 """Dtype codes, as ``memory_place`` gives them."""
 
-
-def _kept_on_disk() -> bool:
-    """Whether numba finds a folder for compiled code; without one it refuses to compile."""
-    try:
-        njit(cache=True)(_kept_on_disk)
-    except RuntimeError:
-        return False
-    return True
-
-
-JIT: dict[str, Any] = {"nogil": True, "cache": _kept_on_disk(), "error_model": "numpy"}
-"""How loops are compiled: callable from several threads at once, and kept where possible.
-
-What is kept is compiled anew when the file of the calling function changes, not when this file
-does: after a change here, delete the ``*.nbi`` files in ``__pycache__``.
-"""
 
 BLOCK = 1 << 13
 """Entries worked on at a time: a float32 row of each of some ten models stays in cache."""
@@ -93,7 +79,7 @@ def to_bfloat16(value):
     return np.uint16((bits + np.uint32(0x7FFF) + odd) >> np.uint32(16))
 
 
-@njit(**JIT)
+@compiled
 def load(address, code, start, out):
     """``out = x`` for the entries from ``start`` on."""
     size = out.size
@@ -115,7 +101,7 @@ def load(address, code, start, out):
             out[i] = np.float32(double[i])
 
 
-@njit(**JIT)
+@compiled
 def load_delta(address, code, start, origin, out):
     """``out = x - origin``."""
     size = out.size
@@ -133,7 +119,7 @@ def load_delta(address, code, start, origin, out):
             out[i] -= origin[i]
 
 
-@njit(**JIT)
+@compiled
 def add_weighted(address, code, start, weight, origin, mixed):
     """``mixed += weight · (x - origin)``."""
     size = mixed.size
@@ -155,7 +141,7 @@ def add_weighted(address, code, start, weight, origin, mixed):
             mixed[i] += weight * (np.float32(double[i]) - origin[i])
 
 
-@njit(**JIT)
+@compiled
 def store(row, address, code, start):
     """Write a row to the entries from ``start`` on, rounded to the nearest."""
     size = row.size

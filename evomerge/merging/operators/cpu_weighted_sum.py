@@ -5,12 +5,12 @@ arithmetic is that of ``cpu_kernels.mix``, to the bit.
 """
 
 import numpy as np
-from numba import carray, njit, types
+from numba import carray, types
 from numba.extending import overload
 
+from evomerge.merging.operators.cpu_compiled import compiled
 from evomerge.merging.operators.cpu_memory import (
     BLOCK,
-    JIT,
     as_float32,
     as_uint16,
     bits_of,
@@ -58,7 +58,7 @@ def _array_of(like, address, start, size):
     )
 
 
-@njit(**JIT)
+@compiled
 def _add_two(a, b, origin, weights, mixed, first):
     """``mixed + w_a (a - origin) + w_b (b - origin)`` in place; ``first``: from zero on."""
     for i in range(mixed.size):
@@ -72,7 +72,7 @@ def _add_two(a, b, origin, weights, mixed, first):
             mixed[i] = mixed[i] + weights[0] * x + weights[1] * y
 
 
-@njit(**JIT)
+@compiled
 def _finish(row, origin, factors, mixed, out, first):
     """``origin + scale · (mixed + w (row - origin))`` to ``out``; the largest bits of it."""
     weight, scale = factors
@@ -92,7 +92,7 @@ def _finish(row, origin, factors, mixed, out, first):
     return largest
 
 
-@njit(**JIT)
+@compiled
 def _finish_two(a, b, origin, factors, mixed, out, first):
     """As ``_finish`` for the last two models."""
     weight_a, weight_b, scale = factors
@@ -111,7 +111,7 @@ def _finish_two(a, b, origin, factors, mixed, out, first):
     return largest
 
 
-@njit(**JIT)
+@compiled
 def _block(like, rows, origin, weights, scale, place):
     """One block of the sum; ``origin`` is an array or None."""
     start, out, mixed = place
@@ -128,7 +128,7 @@ def _block(like, rows, origin, weights, scale, place):
     return _finish_two(other, last, origin, factors, mixed, out, models == 2)
 
 
-@njit(**JIT)
+@compiled
 def weighted_sum(like, origin, rows, weights, scale, target, size):
     """``target = origin + scale · Σ_k weight_k (x_k - origin)``.
 

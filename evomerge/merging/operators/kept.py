@@ -68,12 +68,12 @@ class KeptMagnitudes(Kept):
     def apply(self, delta: "Tensor") -> None:
         """Both ends cut."""
         magnitudes = delta.abs()
-        drop = magnitudes.lt(self.low)
-        at_low = magnitudes.eq(self.low)
-        drop |= at_low & at_low.cumsum(0).gt(self.kept_at_low)
         at_high = magnitudes.eq(self.high)
-        drop |= magnitudes.gt(self.high)
+        drop = magnitudes.gt(self.high)
         drop |= at_high & at_high.cumsum(0).le(self.dropped_at_high)
+        drop |= magnitudes.lt(self.low)
+        at_low = magnitudes.eq(self.low) & ~drop  # both ends may be one magnitude
+        drop |= at_low & at_low.cumsum(0).gt(self.kept_at_low)
         delta.masked_fill_(drop, 0.0)
 
     def record(self) -> dict[str, Any]:
