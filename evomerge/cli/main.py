@@ -3,8 +3,10 @@
 import importlib
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 
 import click
 
@@ -88,12 +90,19 @@ def group(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    if arguments is None:
+        signal.signal(signal.SIGTERM, _stop)
     given = list(sys.argv[1:] if arguments is None else arguments)
     switches: list[str] = [a for a in ("--debug", "--offline", "--verbose") if a in given]
     rest = [a for a in given if a not in switches]  # valid before and after the command
     plugins, rest = _plugin_options(rest)
     switches += plugins
     sys.exit(_exit_code([*switches, *rest], debug="--debug" in switches))
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    """End as on Ctrl-C, so that what was half written is removed."""
+    raise KeyboardInterrupt
 
 
 def _plugin_options(given: Sequence[str]) -> tuple[list[str], list[str]]:

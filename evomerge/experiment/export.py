@@ -14,6 +14,7 @@ from evomerge.experiment.vocabularies import POLICIES, fitted, merged_tokenizer
 from evomerge.merging.checkpoint import SourceModel, open_source
 from evomerge.merging.engine import MergeEngine
 from evomerge.merging.export import export
+from evomerge.merging.merge_plan import idle_rules
 from evomerge.merging.model_card import model_card
 from evomerge.merging.recipe_check import validate_recipe
 from evomerge.merging.statistics_files import SourceStatistics
@@ -58,7 +59,9 @@ def merge_recipe(path: Path, out: Path, options: MergeOptions = MergeOptions()) 
     """
     names = tensor_names(offline=options.offline, allow_pickle=options.allow_pickle)
     recipe = read_any_recipe(path, options.models, names)
-    _materialise(_placed(recipe, {}, options.statistics), out, {}, options)
+    statistics = {n: str(Path(place).resolve()) for n, place in options.statistics.items()}
+    recipe = _placed(recipe, {}, statistics)
+    _materialise(recipe, out, {}, options, by_hand=True)
 
 
 def export_trial(
@@ -111,8 +114,14 @@ def _placed(recipe: Recipe, models: Mapping[str, str], statistics: Mapping[str, 
 
 
 def _materialise(
-    recipe: Recipe, out: Path, scores: Mapping[str, Mapping[str, str]], options: MergeOptions
+    recipe: Recipe,
+    out: Path,
+    scores: Mapping[str, Mapping[str, str]],
+    options: MergeOptions,
+    *,
+    by_hand: bool = False,
 ) -> None:
+    """Merge; in a recipe written by hand a rule that is for nothing is a mistake."""
     problems = validate_recipe(recipe)
     if problems:
         raise ConfigError(problems)
@@ -121,6 +130,9 @@ def _materialise(
     text = recipe_to_yaml(recipe)
     card = model_card(text, recipe, scores)
     engine = MergeEngine(sources, memory=StudyMemory(0, 0))  # nothing is asked for twice
+    idle = idle_rules(recipe, engine.plan(recipe)) if by_hand else []
+    if idle:
+        raise ConfigError(idle)
     export(engine, recipe, out, card=card, recipe_text=text)
 
 

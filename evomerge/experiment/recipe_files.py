@@ -56,7 +56,9 @@ def recipe_text(path: Path, models: Mapping[str, str], *, offline: bool = False)
         ConfigError: With everything that is wrong in the file.
         CheckpointError: A model that has to be looked at cannot be read.
     """
-    return recipe_to_yaml(read_any_recipe(path, models, tensor_names(offline=offline)))
+    recipe = read_any_recipe(path, models, tensor_names(offline=offline))
+    _check(recipe, path)
+    return recipe_to_yaml(recipe)
 
 
 def mergekit_text(path: Path, models: Mapping[str, str], *, offline: bool = False) -> str:
@@ -68,12 +70,16 @@ def mergekit_text(path: Path, models: Mapping[str, str], *, offline: bool = Fals
     """
     names = tensor_names(offline=offline)
     recipe = read_any_recipe(path, models, names)
-    problems = validate_recipe(recipe)
-    if problems:
-        raise ConfigError([f"{path}: {problem}" for problem in problems])
+    _check(recipe, path)
     plain = recipe_to_mergekit(spelled_out(recipe), names)
     comments = "".join(f"# {note}\n" for note in mergekit_notes(recipe))
     return comments + dump_yaml(plain)
+
+
+def _check(recipe: Recipe, path: Path) -> None:
+    problems = validate_recipe(recipe)
+    if problems:
+        raise ConfigError([f"{path}: {problem}" for problem in problems])
 
 
 def tensor_names(*, offline: bool, allow_pickle: bool = False) -> TensorNames:

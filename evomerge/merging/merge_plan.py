@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from evomerge.core.errors import CheckpointError
+from evomerge.core.near_names import unknown
 from evomerge.core.recipe import Recipe, Rule
 from evomerge.core.tensor_names import count_layers, layer_of, with_layer
 from evomerge.merging.compatibility import nearest
@@ -127,6 +128,28 @@ def tensor_merges(
             None if layer is None or layers < 2 else layer / (layers - 1),
             statistics if rule.operator.statistics else (),
         )
+
+
+def idle_rules(recipe: Recipe, planned: Sequence[MergedTensor]) -> list[str]:
+    """Rules that are for no tensor of the merged model: most likely a part is misspelt.
+
+    A rule that only others come before is no problem.
+    """
+    names = [tensor.name for tensor in planned]
+    layers = count_layers(names)
+    parts = sorted({part for name in names for part in name.split(".") if not part.isdigit()})
+    problems = []
+    for number, rule in enumerate(recipe.rules, 1):
+        if any(rule.selects(name) for name in names):
+            continue
+        lost = [part for part in rule.contains if not any(part in name for name in names)]
+        said = "".join(f" {unknown('part', part, parts)}" for part in lost)
+        problems.append(
+            f"rule {number}: selects no tensor (layers "
+            f"{'any' if rule.layers is None else [*rule.layers]}, names with all of "
+            f"{[*rule.contains]}); the merged model has {layers} layers.{said}"
+        )
+    return problems
 
 
 def slice_problems(recipe: Recipe, sources: Mapping[str, SourceModel]) -> list[str]:

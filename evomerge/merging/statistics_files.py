@@ -2,7 +2,8 @@
 
 A safetensors file with one tensor for each weight that has the statistic, under the weight's
 name. It lies in the model's own folder, that of the adapter where one is applied, as
-``statistics/<kind>.safetensors``, or where the recipe says. Its metadata tells the kind, the fingerprint of the weights, and what data was used.
+``statistics/<kind>.safetensors``, or where the recipe says. Its metadata tells the kind, the
+fingerprint of the weights, and what data was used.
 """
 
 import json

@@ -134,6 +134,8 @@ class _Reader:
 
     def _slice(self, plain: Any, where: str) -> OutputSlice:  # noqa: ANN401
         given = self._mapping(plain, _SLICE, where)
+        if isinstance(plain, dict) and given.get("sources") in (None, []):
+            self.problems.append(f"{where}.sources: give at least one model with its layers.")
         if given.get("residual_weight") is not None:
             self.problems.append(f"{where}.residual_weight: not supported; delete the key.")
         inputs = self._inputs(given.get("sources"), f"{where}.sources", ranged=True)

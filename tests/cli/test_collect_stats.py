@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from cli.zoo_adapters import write_adapter
 from quickstart import ZOO, write_experiment
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from evomerge.core.errors import CheckpointError
 from evomerge.experiment.prepare import prepare_file
@@ -65,6 +66,60 @@ def test_statistics_lie_in_the_models_folder_and_say_what_they_are(call, data, z
     measured = {n for n in model.tensors if file.read(n) is not None}
     assert measured == {*model.tensors}
     assert all(file.read(n).shape == model.read(n).shape for n in measured)
+
+
+def test_an_adapters_statistics_lie_with_it_and_the_bases_with_the_base(
+    call, data, zoo, tmp_path
+):
+    adapters = [write_adapter(tmp_path / f"{seed}", seed) for seed in (1, 2)]
+    models = [str(zoo / "base"), *(f"{zoo / 'base'}+{adapter}" for adapter in adapters)]
+    places = [zoo / "base", *adapters]
+    for model in models:
+        done = call("collect-stats", model, "--data", data)
+        assert done.code == 0, done.err
+    for model, place in zip(models, places, strict=True):
+        file = StatisticsFile(place / "statistics" / "fisher.safetensors")
+        assert file.collected.model == open_source(model).fingerprint
+    sources = {"sort": {"model": models[1]}, "town": {"model": models[2]}}
+    recipe = write_recipe(tmp_path, zoo, "fisher", **sources)
+    done = call("merge", recipe, tmp_path / "merged")
+    assert done.code == 0, done.err
+
+
+def test_examples_are_cut_by_the_tokenizer_that_goes_with_the_weights(
+    call, data, zoo, tmp_path
+):
+    """The base's folder has none that can be read; the adapter brings its own."""
+    adapter = write_adapter(tmp_path / "adapter", 1)
+    tensors = load_file(adapter / "adapter_model.safetensors")
+    base = open_source(str(zoo / "base"))
+    name = "model.embed_tokens.weight"
+    longer = torch.cat([base.read(name), base.read(name)[:1]])
+    tensors[f"base_model.model.{name}"] = longer.clone()
+    save_file(tensors, adapter / "adapter_model.safetensors")
+    for file in [*zoo.glob("base/*token*"), *zoo.glob("base/vocab*")]:
+        file.rename(adapter / file.name)
+    done = call("collect-stats", f"{zoo / 'base'}+{adapter}", "--data", data)
+    assert done.code == 0, done.err
+
+
+def test_only_statistics_of_the_same_weights_are_overwritten(call, data, zoo):
+    assert call("collect-stats", zoo / "sort", "--data", data).code == 0
+    path = zoo / "sort" / "statistics" / "fisher.safetensors"
+    weights = zoo / "sort" / "model.safetensors"
+    for model, out, said in [
+        ("town", path, "holds 'fisher' of other weights"),
+        ("sort", weights, "exists and is no statistics file"),
+    ]:
+        before = out.read_bytes()
+        done = call("collect-stats", zoo / model, "--data", data, "--out", out)
+        assert done.code == 5
+        assert f"{out}: {said}" in done.err
+        assert "choose another file with --out" in done.err
+        assert out.read_bytes() == before
+    data.write_text('{"text": "the river"}\n')
+    assert call("collect-stats", zoo / "sort", "--data", data).code == 0
+    assert StatisticsFile(path).collected.examples == 1
 
 
 def test_the_same_data_gives_the_same_file_in_text_and_in_json(call, data, zoo, tmp_path):

@@ -60,6 +60,16 @@ def test_an_export_loads_with_its_tokenizer_and_texts(llamas, tmp_path):
         assert (out / name).read_bytes() == (llamas["a"] / name).read_bytes()
 
 
+def test_further_chat_templates_are_copied(llamas, tmp_path):
+    shutil.copytree(llamas["a"], tmp_path / "a")
+    (tmp_path / "a/additional_chat_templates").mkdir()
+    (tmp_path / "a/additional_chat_templates/tools.jinja").write_text("{{ tools }}")
+    recipe = recipe_of({"a": {}}, "passthrough")
+    out = exported(engine_of({}, a=tmp_path / "a"), recipe, tmp_path / "out")
+    assert (out / "additional_chat_templates/tools.jinja").read_text() == "{{ tools }}"
+    assert AutoTokenizer.from_pretrained(out).chat_template["tools"] == "{{ tools }}"
+
+
 def test_an_export_can_be_a_source_again(llamas, tmp_path):
     engine = engine_of(llamas, "a", "b")
     out = exported(engine, recipe_of({"a": {}, "b": {}}, "linear"), tmp_path / "out")

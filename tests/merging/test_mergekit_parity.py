@@ -1,5 +1,7 @@
 """The same recipe gives the same tensors here and in mergekit."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from merging.mergekit_oracle import require_mergekit, their_model
@@ -19,6 +21,10 @@ from merging.tiny_llamas import recipe_of
 from evomerge.merging.checkpoint import open_source
 from evomerge.merging.engine import MergeEngine
 from evomerge.merging.operators.registry import OPERATORS
+from evomerge.merging.recipe_check import spelled_out
+from evomerge.recipes.from_mergekit import recipe_from_mergekit
+from evomerge.recipes.mergekit_methods import METHODS
+from evomerge.recipes.to_mergekit import recipe_to_mergekit
 
 require_mergekit()
 
@@ -110,10 +116,19 @@ MODELS = {
     "nearswap": ("a", "base"),
     "arcee_fusion": ("a", "base"),
     "sce": ("abc", "base"),
+    "ram": ("abc", "base"),
+    "ramplus_tl": ("abc", "base"),
 }
 OWN = {
     "nuslerp": {"a": {"weight": 0.3}, "b": {"weight": 0.9}},
     "multislerp": {"a": {"weight": 0.3}},
+}
+
+
+WHOLE = {
+    "nearswap": {"t": 0.01},
+    "ram": {"epsilon": 0.01},
+    "ramplus_tl": {"epsilon": 0.01, "r": 0.3, "alpha": 0.8},
 }
 
 
@@ -123,7 +138,7 @@ def test_whole_models_are_the_same(method, llamas, tmp_path):
     names, base = MODELS[name]
     base = None if "without" in method else base
     own = {n: {"weight": 1.0} | OWN[name].get(n, {}) if name in OWN else {} for n in names}
-    whole = {"t": 0.01} if name == "nearswap" else {}
+    whole = WHOLE.get(name, {})
     config = {
         "merge_method": name,
         "models": [{"model": str(llamas[n]), "parameters": p} for n, p in own.items()],
@@ -140,3 +155,34 @@ def test_whole_models_are_the_same(method, llamas, tmp_path):
     for tensor, merged in ours.items():
         want = theirs[tensor].float()
         torch.testing.assert_close(merged, want, rtol=1e-6, atol=5e-7, msg=tensor)
+
+
+def test_every_method_that_mergekit_has_can_be_named_in_a_mergekit_file():
+    from mergekit.merge_methods import registered_methods
+
+    assert {method.spec.name for method in registered_methods()} == set(METHODS)
+
+
+@pytest.mark.parametrize("method", ["ram", "ramplus_tl"])
+def test_a_file_written_for_mergekit_and_one_read_from_it_merge_alike(method, llamas, tmp_path):
+    """From mergekit's file to a recipe, and back from that to what mergekit then merges."""
+    config = {
+        "merge_method": method,
+        "base_model": str(llamas["base"]),
+        "models": [{"model": str(llamas[name])} for name in "ab"],
+        "parameters": WHOLE[method],
+        "dtype": "float64",
+    }
+
+    def names(place):
+        return list(open_source(place).tensors)
+
+    recipe = recipe_from_mergekit(config, names)
+    engine = MergeEngine({source.name: open_source(source.model) for source in recipe.sources})
+    ours = dict(engine.tensors(replace(recipe, dtype="float32")))
+    theirs = their_model(config, tmp_path / "theirs")
+    written = recipe_to_mergekit(spelled_out(recipe), names)
+    again = their_model(written | {"dtype": "float64"}, tmp_path / "again")
+    for tensor, merged in ours.items():
+        torch.testing.assert_close(merged, theirs[tensor].float(), rtol=1e-6, atol=5e-7)
+        assert torch.equal(again[tensor], theirs[tensor])

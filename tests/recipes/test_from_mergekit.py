@@ -241,6 +241,18 @@ def test_sources_are_named_by_the_ends_of_their_places(models, names):
     [
         ("[]", "expected a mapping with the keys merge_method"),
         ("{merge_method: tise, models: [{model: a}]}", "unknown merge_method 'tise'; did you"),
+        ("{merge_method: [linear], models: [{model: a}]}", "must be the name of a method"),
+        ("{merge_method: {linear: 1}, models: [{model: a}]}", "must be the name of a method"),
+        ("{merge_method: linear, slices: [{}]}", "slices[0].sources: give at least one model"),
+        (
+            "{merge_method: karcher, models: [{model: a}], parameters: {max_iter: 1%s}}"
+            % ("0" * 400),
+            "parameters.max_iter: must be finite",
+        ),
+        (
+            "{merge_method: linear, models: [{model: a}], parameters: {weight: 'nan'}}",
+            "parameters.weight: must be finite, found 'nan'",
+        ),
         ("{merge_method: linear}", "give either 'models' or 'slices'"),
         ("{merge_method: linear, models: [{model: a}], slices: [{}]}", "give either 'models'"),
         ("{merge_method: linear, modules: {text: {}}}", "modules: models of several modules"),

@@ -1,5 +1,6 @@
 """LoRA adapters of one base, of any ranks, merged into one adapter."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,6 +104,8 @@ def _settings(
     _space(method.space)
     if len(weights) != len(names) or not names:
         raise ConfigError(f"expected one weight an adapter ({len(names)}), got {[*weights]}.")
+    if not all(math.isfinite(weight) for weight in weights):
+        raise ConfigError(f"weights must be finite numbers, got {[*weights]}.")
     if method.rank is not None and method.rank < 1:
         raise ConfigError(f"rank must be at least 1, got {method.rank}.")
     if method.space == "linear":

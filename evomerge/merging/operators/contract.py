@@ -5,12 +5,13 @@ a recipe is checked without it.
 """
 
 import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from evomerge.core.errors import ConfigError, TrialError
+from evomerge.core.errors import ConfigError, EvomergeError, TrialError
 from evomerge.core.near_names import unknown
 from evomerge.core.recipe import Parameters, Rule, Value
 
@@ -309,9 +310,25 @@ class Operator:
             dtype: To which the float32 result is rounded.
 
         Raises:
-            TrialError: The result is not finite, or not in that dtype; the targets are then
-                partly written.
+            TrialError: The result is not finite, or not in that dtype; or a plugin's operator
+                fails. The targets are then partly written.
         """
+        module = getattr(self.merge, "__module__", "")
+        if module.partition(".")[0] == "evomerge":
+            self._written(targets, inputs, dtype)
+            return
+        try:
+            self._written(targets, inputs, dtype)
+        except EvomergeError:
+            raise
+        except Exception as error:
+            file = getattr(sys.modules.get(module), "__file__", None) or module
+            raise TrialError(
+                f"{inputs.key.tensor}: operator {self.name} of {file} failed: "
+                f"{type(error).__name__}: {error}."
+            ) from error
+
+    def _written(self, targets: Sequence["Tensor"], inputs: Inputs, dtype: "dtype") -> None:
         merged = self.merge(inputs)
         if isinstance(merged, WritableBlocks):
             largest = merged.write(targets[0], dtype)
@@ -321,7 +338,9 @@ class Operator:
                 for target in targets[1:]:
                     target.copy_(targets[0].to(dtype))
                 return
+        entries = 0
         for block, row in merged:
+            entries += row.numel()
             finite = is_finite(row)
             for target in targets:
                 part = target[block]
@@ -331,6 +350,11 @@ class Operator:
                 if not finite or (narrowed != row.dtype and not is_finite(part)):
                     largest = float(row.abs().max())
                     raise TrialError(self._not_finite(inputs.key, largest, narrowed))
+        if entries != targets[0].numel():
+            raise TrialError(
+                f"{inputs.key.tensor}: operator {self.name} gave {entries} of "
+                f"{targets[0].numel()} entries."
+            )
 
     def _check_largest(self, key: MaskKey, largest: float, dtype: "dtype") -> None:
         import torch  # noqa: PLC0415 - see above
