@@ -38,6 +38,7 @@ from evomerge.merging.aligned_model import AlignedModel
 from evomerge.merging.checkpoint import SourceModel, open_source
 from evomerge.merging.compatibility import notes as differences
 from evomerge.merging.operators.registry import OPERATORS
+from evomerge.merging.vocabulary import read_chat_template
 from evomerge.optimizers.registry import check_options
 from evomerge.spaces.parameter import ParameterSpace, check_parameter_space
 from evomerge.spaces.registry import make_space
@@ -192,6 +193,10 @@ def _open_sources(
         found = str(error).splitlines()
     where = experiment.where("models")
     problems.models += [f"{where}: {problem}" for problem in found]
+    folder = opened[reference].tokenizer_folder
+    if spec.evaluation.apply_chat_template and read_chat_template(folder) is None:
+        where = experiment.where("evaluation", "apply_chat_template")
+        problems.config.append(f"{where}: {reference}'s tokenizer has no chat template.")
     return opened
 
 

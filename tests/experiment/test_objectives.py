@@ -1,5 +1,8 @@
 """Objectives in experiment files: options, problems with their lines, and real models."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 from quickstart import TASKS, ZOO, write_experiment
@@ -287,3 +290,17 @@ def test_what_stability_depends_on_is_part_of_the_settings(tmp_path):
         [f"models.experts={{town: {ZOO}/town}}"],
     )[1]
     assert make_evaluation(only_base).settings["stability"]["models"] == ["base", "town"]
+
+
+def test_a_chat_template_that_is_not_there_is_found_before_a_run(tmp_path):
+    base = shutil.copytree(ZOO / "base", tmp_path / "base")
+    file = base / "tokenizer_config.json"
+    plain = json.loads(file.read_text())
+    del plain["chat_template"]
+    file.write_text(json.dumps(plain))
+    path = write_experiment(tmp_path / "home", evaluation={"apply_chat_template": True})
+    assert prepare_file(path)
+    (problem,) = problems_of(path, lambda p: prepare_file(p, [f"models.base={base}"]))
+    assert problem.endswith(
+        "evaluation.apply_chat_template: base's tokenizer has no chat template."
+    )
