@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from merging import formulas
 
 from evomerge.core.errors import ConfigError, TrialError
-from evomerge.merging.operators.contract import Inputs, MaskKey
+from evomerge.merging.operators.contract import Inputs, MaskKey, Operator
 from evomerge.merging.operators.random_masks import bound, mask_stream, numbers
 from evomerge.merging.operators.registry import OPERATORS, operator
 
@@ -182,3 +182,23 @@ def test_wrong_parameters_are_named(per_model, whole, message):
 def test_a_per_model_parameter_given_for_the_whole_holds_for_models_without_one():
     filled = OPERATORS["ties"].settings({"a": {"density": 0.2}, "b": {}}, {"density": 0.7})
     assert filled.of_models("density") == [0.2, 0.7]
+
+
+@pytest.mark.parametrize(
+    ("merge", "message"),
+    [
+        (lambda inputs: None, "operator mine .* failed: TypeError"),
+        (lambda inputs: [(slice(0, 3), torch.zeros(3))], "gave 3 of 8 entries"),
+        (
+            lambda inputs: [(slice(0, 8), torch.zeros(5))],
+            "operator mine .* failed: RuntimeError",
+        ),
+    ],
+)
+def test_a_foreign_operator_s_mistake_fails_the_trial_and_names_it(merge, message):
+    mine = Operator("mine", "an operator of others", merge, (), "none")
+    inputs = Inputs(
+        [torch.ones(8)], None, mine.settings({"a": {}}, {}), MaskKey(0, "t", ("a",))
+    )
+    with pytest.raises(TrialError, match=message):
+        mine(inputs)
