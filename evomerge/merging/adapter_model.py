@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from evomerge.core.errors import CheckpointError
 from evomerge.merging.adapter_weights import Adapter, LowRankPair
 from evomerge.merging.compatibility import nearest
-from evomerge.merging.safetensors_header import TensorInfo
+from evomerge.merging.safetensors_header import TORCH_NAMES, TensorInfo
 from evomerge.merging.source_model import SourceModel
 from evomerge.merging.tensor_cache import CACHE_BYTES, TensorCache
 from evomerge.merging.tied_embeddings import embedding_name, head_name, stored_name
@@ -116,7 +116,7 @@ class AdaptedModel(SourceModel):
     def _merged(self, name: str, change: _Change) -> "torch.Tensor":
         import torch  # noqa: PLC0415 - takes a second; opening needs none of it
 
-        dtype = _torch_dtype(self.tensors[name].dtype)
+        dtype: torch.dtype = getattr(torch, TORCH_NAMES[self.tensors[name].dtype])
         weights = self.adapter.weights
         if change.replacement is not None:
             below = weights.read(change.replacement)
@@ -257,14 +257,3 @@ def _info(name: str, change: _Change, base: SourceModel, adapter: Adapter) -> Te
 def _shape(name: str, base: SourceModel) -> tuple[int, ...] | None:
     stored = stored_name(name, base.tensors)
     return None if stored is None else base.tensors[stored].shape
-
-
-def _torch_dtype(name: str) -> "torch.dtype":
-    import torch  # noqa: PLC0415 - as above
-
-    return {
-        "F64": torch.float64,
-        "F32": torch.float32,
-        "F16": torch.float16,
-        "BF16": torch.bfloat16,
-    }[name]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from evomerge.core.errors import CheckpointError
 from evomerge.core.recipe import UNION
 from evomerge.merging.json_object import read_json_object
-from evomerge.merging.safetensors_header import TensorInfo
+from evomerge.merging.safetensors_header import TORCH_NAMES, TensorInfo
 from evomerge.merging.source_model import SourceModel
 from evomerge.merging.tensor_cache import TensorCache
 from evomerge.merging.tied_embeddings import (
@@ -122,7 +122,7 @@ class AlignedModel(SourceModel):
     def _aligned(self, name: str) -> "torch.Tensor":
         import torch  # noqa: PLC0415 - takes a second; opening needs none of it
 
-        dtype = getattr(torch, _TORCH_NAMES[self.tensors[name].dtype])
+        dtype = getattr(torch, TORCH_NAMES[self.tensors[name].dtype])
         plan, own = self._alignment, self.source.read(name)
         if plan.is_prefix(self._name):
             return own[: plan.size].to(dtype)
@@ -279,6 +279,3 @@ def _write_generation(reference: SourceModel, like: SourceModel, out: Path) -> N
     settings |= {key: special[key] for key in _SPECIAL_IDS if special.get(key) is not None}
     text = json.dumps(settings, indent=2) + "\n"
     (out / _GENERATION).write_text(text, encoding="utf-8")
-
-
-_TORCH_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}

@@ -31,17 +31,15 @@ from evomerge.merging.merge_plan import (
 from evomerge.merging.operators.contract import Inputs, MaskKey, Once
 from evomerge.merging.recipe_check import validate_recipe
 from evomerge.merging.resident_model import build_resident_model, places
+from evomerge.merging.safetensors_header import TORCH_NAMES
 from evomerge.merging.source_model import SourceModel
 from evomerge.merging.stacked_config import stacked_config
 from evomerge.merging.statistics_files import SourceStatistics
 from evomerge.merging.study_memory import StudyMemory
 from evomerge.merging.tied_embeddings import embedding_name
 
-_DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
+_DTYPES: dict[str, torch.dtype] = {
+    stored: getattr(torch, name) for stored, name in TORCH_NAMES.items()
 }
 
 _Applied = dict[int, object]

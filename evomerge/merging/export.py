@@ -11,6 +11,7 @@ from evomerge.core.recipe import Recipe
 from evomerge.merging.checkpoint import SourceModel
 from evomerge.merging.engine import MergeEngine
 from evomerge.merging.merge_plan import MergedTensor
+from evomerge.merging.safetensors_header import TORCH_NAMES
 from evomerge.merging.shard_writer import plan_shards, size_of, write_shards
 from evomerge.merging.stacked_config import stacked_config
 from evomerge.merging.tied_embeddings import embedding_name
@@ -35,7 +36,6 @@ _TEMPLATES = "additional_chat_templates"
 """The folder of a tokenizer's chat templates beside the default one."""
 
 _SIDE_FILES = ("generation_config.json", "preprocessor_config.json", "processor_config.json")
-_DTYPE_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 def export(
@@ -105,7 +105,7 @@ def _with_dtype(config: dict[str, Any], planned: list[MergedTensor]) -> dict[str
     sizes: dict[str, int] = {}
     for tensor in planned:
         sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + size_of(tensor)
-    dtype = _DTYPE_NAMES[max(sizes, key=lambda name: sizes[name])]
+    dtype = TORCH_NAMES[max(sizes, key=lambda name: sizes[name])]
     for key in [key for key in ("dtype", "torch_dtype") if key in config] or ["torch_dtype"]:
         config[key] = dtype
     return config

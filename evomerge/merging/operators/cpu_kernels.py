@@ -9,11 +9,18 @@ order of their own, so that results do not depend on the processor's vector leng
 import numpy as np
 from numba import carray, njit
 
-from evomerge.merging.operators.cpu_compiled import compiled
-from evomerge.merging.operators.cpu_memory import (
+from evomerge.merging.operators.cpu_codes import (
+    ALL,
     BFLOAT16,
     BLOCK,
+    FINE,
     FLOAT16,
+    MAGNITUDES,
+    RANDOM,
+    RANKED,
+)
+from evomerge.merging.operators.cpu_compiled import compiled
+from evomerge.merging.operators.cpu_memory import (
     add_weighted,
     as_uint8,
     bits_of,
@@ -25,12 +32,6 @@ from evomerge.merging.operators.cpu_memory import (
     to_bfloat16,
     to_half,
 )
-
-ALL, MAGNITUDES, RANDOM, RANKED = range(4)
-"""Codes of what is kept of a task vector, see ``KEPT``."""
-
-FINE = 12
-"""Low bits of a float32 magnitude that a histogram's bins do not tell apart."""
 
 KEPT = np.dtype(
     [

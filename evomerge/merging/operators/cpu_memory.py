@@ -11,14 +11,8 @@ from llvmlite import ir
 from numba import carray, njit, types
 from numba.extending import intrinsic
 
+from evomerge.merging.operators.cpu_codes import BFLOAT16, FLOAT16, FLOAT32
 from evomerge.merging.operators.cpu_compiled import compiled
-
-FLOAT32, BFLOAT16, FLOAT16, FLOAT64 = range(4)
-"""Dtype codes, as ``memory_place`` gives them."""
-
-
-BLOCK = 1 << 13
-"""Entries worked on at a time: a float32 row of each of some ten models stays in cache."""
 
 
 def _pointer(item: Any) -> Any:

@@ -8,9 +8,9 @@ import numpy as np
 from numba import carray, types
 from numba.extending import overload
 
+from evomerge.merging.operators.cpu_codes import BLOCK
 from evomerge.merging.operators.cpu_compiled import compiled
 from evomerge.merging.operators.cpu_memory import (
-    BLOCK,
     as_float32,
     as_uint16,
     bits_of,

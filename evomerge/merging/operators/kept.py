@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from evomerge.merging.operators.cpu_codes import ALL, MAGNITUDES, RANDOM, RANKED
 from evomerge.merging.operators.random_masks import NUMBERS, bound, numbers
 
 if TYPE_CHECKING:
@@ -46,8 +47,8 @@ class KeptAll(Kept):
         """Nothing is dropped."""
 
     def record(self) -> dict[str, Any]:
-        """Kind 0."""
-        return {"kind": 0}
+        """Its kind alone."""
+        return {"kind": ALL}
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,9 @@ class KeptMagnitudes(Kept):
         delta.masked_fill_(drop, 0.0)
 
     def record(self) -> dict[str, Any]:
-        """Kind 1 with both ends."""
+        """Both ends."""
         return {
-            "kind": 1,
+            "kind": MAGNITUDES,
             "low": self.low,
             "high": self.high,
             "kept_at_low": self.kept_at_low,
@@ -102,8 +103,8 @@ class KeptRandom(Kept):
         delta.mul_(numbers(delta, self.stream).lt_(bound(self.density)))
 
     def record(self) -> dict[str, Any]:
-        """Kind 2 with stream and bound."""
-        return {"kind": 2, "stream": self.stream, "below": bound(self.density)}
+        """Stream and bound."""
+        return {"kind": RANDOM, "stream": self.stream, "below": bound(self.density)}
 
 
 @dataclass(frozen=True)
@@ -131,9 +132,9 @@ class KeptRanked(Kept):
         delta.mul_(numbers(delta, self.stream).float().div_(NUMBERS).lt_(bounds))
 
     def record(self) -> dict[str, Any]:
-        """Kind 3 with the line of probabilities and the address of the ranks."""
+        """The line of probabilities and the address of the ranks."""
         return {
-            "kind": 3,
+            "kind": RANKED,
             "stream": self.stream,
             "floor": self.floor,
             "slope": self.slope / RANK_STEPS,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from evomerge.merging.operators.contract import Inputs
+from evomerge.merging.operators.cpu_codes import FINE
 from evomerge.merging.operators.memory_place import places
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-_FINE, _COARSE = 12, 16
-"""Low bits of a float32 that fine and coarse bins do not tell apart."""
+_COARSE = 16
+"""Low bits of a float32 that coarse bins do not tell apart; fine ones ``FINE``."""
 
 _MOST_BINS = 1 << 13
 """A table of more bins is made coarse, since it must stay small."""
@@ -77,10 +78,10 @@ class MagnitudeTable:
         import torch  # noqa: PLC0415 - see operators.contract
 
         counts, several = self._histogram()
-        low_bits = _FINE
+        low_bits = FINE
         if np.count_nonzero(counts) > _MOST_BINS:
             low_bits = _COARSE
-            counts = counts.reshape(-1, 1 << (_COARSE - _FINE)).sum(1)
+            counts = counts.reshape(-1, 1 << (_COARSE - FINE)).sum(1)
             several = np.ones_like(counts)
         bins = np.flatnonzero(counts)[::-1]
         above = np.cumsum(counts[bins]) - counts[bins]
@@ -98,9 +99,9 @@ class MagnitudeTable:
             counts, several = histogram(*where, self._row.numel())
             return counts, several
         bits = self._magnitudes().view(torch.int32)
-        bins, size = bits >> _FINE, 1 << (31 - _FINE)
+        bins, size = bits >> FINE, 1 << (31 - FINE)
         counts = bins.bincount(minlength=size)
-        several = bins[bits.bitwise_and((1 << _FINE) - 1).ne(0)].bincount(minlength=size)
+        several = bins[bits.bitwise_and((1 << FINE) - 1).ne(0)].bincount(minlength=size)
         return counts.cpu().numpy(), several.cpu().numpy()
 
     def _between(self, low: float, high: float) -> "NDArray[np.float32]":

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from evomerge.merging.operators.cpu_codes import BFLOAT16, FLOAT16, FLOAT32, FLOAT64
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
@@ -15,8 +17,12 @@ Place = tuple[int, int]
 NOWHERE: Place = (0, 0)
 """The place of a tensor that is not there."""
 
-_CODES = {"torch.float32": 0, "torch.bfloat16": 1, "torch.float16": 2, "torch.float64": 3}
-"""As ``cpu_kernels`` numbers dtypes."""
+_CODES = {
+    "torch.float32": FLOAT32,
+    "torch.bfloat16": BFLOAT16,
+    "torch.float16": FLOAT16,
+    "torch.float64": FLOAT64,
+}
 
 
 def dtype_code(dtype: object) -> int | None:

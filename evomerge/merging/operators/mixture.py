@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from evomerge.merging.operators.contract import WritableBlocks
+from evomerge.merging.operators.cpu_codes import BFLOAT16, FLOAT32
 from evomerge.merging.operators.kept import Kept, KeptAll, records
 from evomerge.merging.operators.memory_place import (
     NOWHERE,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 _NO_WEIGHT = 1e-8
 
-_ENTRIES = {0: np.float32(0), 1: np.uint16(0)}
+_ENTRIES = {FLOAT32: np.float32(0), BFLOAT16: np.uint16(0)}
 """By dtype code, an entry as the loops of ``cpu_weighted_sum`` hold it."""
 
 

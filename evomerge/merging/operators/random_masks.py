@@ -3,11 +3,13 @@
 import hashlib
 from typing import TYPE_CHECKING
 
+from evomerge.merging.operators.cpu_codes import BLOCK
+
 if TYPE_CHECKING:
     from torch import Tensor
 
-RUN = 1 << 13
-"""Entries whose numbers come from half as many hashes."""
+RUN = BLOCK
+"""Entries whose numbers come from half as many hashes: a loop makes them block by block."""
 
 NUMBERS = 1 << 16
 
