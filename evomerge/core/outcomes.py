@@ -1,7 +1,7 @@
 """A candidate and what came of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 GeneValue = float | int | str
@@ -24,7 +24,8 @@ class Candidate:
 
     known: int = 0
     """It was proposed when the outcomes of all candidates with smaller ids than this had been
-    told; others made no difference."""
+    told. Others made no difference, except to an optimizer that learns from outcomes as they
+    arrive."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,14 @@ class Scored:
 
     losses: tuple[float, ...]
     standard_errors: tuple[float, ...] = ()
+
+    violation: float = 0.0
+    """By how much it misses the constraints, all together; 0 where it meets them. A candidate
+    that misses some ranks behind every one that misses none, whatever its losses."""
+
+    items: Mapping[str, float] = field(default_factory=dict)
+    """Score on each item by the item's name, 0 … 1, larger being better. Given to optimizers
+    that learn from items; empty for others."""
 
 
 @dataclass(frozen=True)

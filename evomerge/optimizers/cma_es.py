@@ -9,10 +9,11 @@ import numpy as np
 from cma.sigma_adaptation import CMAAdaptSigmaCSA
 from typing_extensions import override
 
-from evomerge.core.outcomes import Genome, Outcome, Scored
+from evomerge.core.outcomes import Genome
 from evomerge.core.streams import stream
-from evomerge.optimizers.generational import Generational
+from evomerge.optimizers.generational import Generational, Proposal, Told
 from evomerge.optimizers.options import CmaEsOptions
+from evomerge.optimizers.ranking import best_of, ranks
 from evomerge.optimizers.starting_points import Units, units_of_genomes
 from evomerge.spaces.genes import Gene
 
@@ -57,42 +58,37 @@ class CmaEs(Generational):
         options: CmaEsOptions,
         initial: Sequence[Genome] = (),
     ) -> None:
-        super().__init__(genes, objectives)
+        super().__init__(genes, objectives, options)
         self._options = options
         self._rng = stream(seed, "optimizer", "cma_es")
         # pycma is not made for one dimension; a coordinate without effect is added.
         self._dimension = max(2, len(self._genes))
         self._size = options.population or int(4 + 3 * np.log(self._dimension))
         self._strategy = self._strategy_at(np.full(self._dimension, 0.5))
-        self._samples: Units = np.empty((0, self._dimension))
         self._initial: Units | None = units_of_genomes(genes, initial) if initial else None
         self.restarts: list[str] = []
         """Why the search started again, once for every restart, in pycma's words."""
         self._begin()
 
     @override
-    def _propose(self) -> Units:
+    def _propose(self) -> list[Proposal]:
         if self._initial is not None:
-            return self._initial
-        self._samples = np.array(self._strategy.ask())
-        return self._samples[:, : len(self._genes)]
+            return [Proposal(row) for row in self._initial]
+        samples = np.array(self._strategy.ask(self._size))
+        return [Proposal(row[: len(self._genes)], row) for row in samples]
 
     @override
-    def _learn(self, units: Units, outcomes: Sequence[Outcome]) -> None:
-        losses = [o.losses[0] if isinstance(o, Scored) else None for o in outcomes]
-        scored = [loss for loss in losses if loss is not None]
+    def _learn(self, told: Sequence[Told]) -> None:
+        outcomes = [outcome for _, outcome in told]
+        best = best_of(outcomes)
         if self._initial is not None:
             self._initial = None
-            if scored:
-                self._move_to(units[losses.index(min(scored))])
-        elif not scored:
+            if best is not None:
+                self._move_to(told[best][0].units)
+        elif best is None:
             self._restart("every candidate of a generation failed", self._size)
         else:
-            # CMA-ES uses the ranking alone, so any number beyond the worst means "last".
-            last = max(scored) + abs(max(scored)) + 1
-            self._strategy.tell(
-                list(self._samples), [last if loss is None else loss for loss in losses]
-            )
+            self._strategy.tell([p.note for p, _ in told], ranks(outcomes))
             reasons = self._strategy.stop()
             if reasons:
                 self._restart(", ".join(sorted(reasons)), 2 * self._size)

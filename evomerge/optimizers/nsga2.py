@@ -11,9 +11,9 @@ from pymoo.operators.mutation.pm import mut_pm
 from pymoo.operators.survival.rank_and_crowding import RankAndCrowding
 from typing_extensions import override
 
-from evomerge.core.outcomes import Genome, Outcome, Scored
+from evomerge.core.outcomes import Genome, Scored
 from evomerge.core.streams import stream
-from evomerge.optimizers.generational import Generational
+from evomerge.optimizers.generational import Generational, Proposal, Told
 from evomerge.optimizers.options import Nsga2Options
 from evomerge.optimizers.starting_points import Units, latin_hypercube, units_of_genomes
 from evomerge.spaces.genes import ChoiceGene, Gene, IntGene, genome_from_unit, genome_to_unit
@@ -54,7 +54,7 @@ class Nsga2(Generational):
         options: Nsga2Options,
         initial: Sequence[Genome] = (),
     ) -> None:
-        super().__init__(genes, objectives, options.ahead)
+        super().__init__(genes, objectives, options)
         self._options = options
         self._beyond = options.ahead
         self._rng = stream(seed, "optimizer", "nsga2")
@@ -70,10 +70,11 @@ class Nsga2(Generational):
         self._begin()
 
     @override
-    def _learn(self, units: Units, outcomes: Sequence[Outcome]) -> None:
-        scored = [k for k, outcome in enumerate(outcomes) if isinstance(outcome, Scored)]
-        losses = [o.losses for o in outcomes if isinstance(o, Scored)]
-        children = Population.new(X=units[scored], F=np.array(losses, dtype=np.float64))
+    def _learn(self, told: Sequence[Told]) -> None:
+        scored = [(p.units, o.losses) for p, o in told if isinstance(o, Scored)]
+        losses = [losses for _, losses in scored]
+        units = np.array([units for units, _ in scored])
+        children = Population.new(X=units, F=np.array(losses, dtype=np.float64))
         self._population = self._survival.do(
             self._problem,
             Population.merge(self._population, children) if losses else self._population,
@@ -82,8 +83,10 @@ class Nsga2(Generational):
         )
 
     @override
-    def _propose(self) -> Units:
+    def _propose(self) -> list[Proposal]:
         size = self._options.population + self._beyond
+        if self._options.asynchronous and len(self._population):
+            size = 1
         self._beyond = 0
         rows = self._unseen(self._initial)
         self._initial = self._initial[:0]
@@ -96,7 +99,7 @@ class Nsga2(Generational):
             mating = len(self._population) > 0 and attempt < _ATTEMPTS // 2
             draw = self._offspring if mating else self._fresh
             rows += self._unseen(draw(size - len(rows)))
-        return np.array(rows, dtype=np.float64).reshape(len(rows), len(self._genes))
+        return [Proposal(np.array(row)) for row in rows]
 
     def _unseen(self, units: Units) -> list[list[float]]:
         """The rows whose genome is new, moved to the point that stands for their genome."""

@@ -30,7 +30,8 @@ class OpenCandidates:
 
         Raises:
             KeyError: An id was never issued, or was settled before.
-            ValueError: A scored candidate has the wrong number of losses, or one not finite.
+            ValueError: A scored candidate has the wrong number of losses, or one not finite,
+                or a violation that is not a finite number from 0 on.
         """
         for id_, outcome in outcomes.items():
             if id_ not in self._open:
@@ -39,6 +40,7 @@ class OpenCandidates:
                 raise KeyError(f"candidate {id_!r} {what}; tell each asked id once.")
             if isinstance(outcome, Scored):
                 self._check_losses(id_, outcome.losses)
+                _check_violation(id_, outcome.violation)
         self._open.difference_update(outcomes)
 
     def _check_losses(self, id_: int, losses: tuple[float, ...]) -> None:
@@ -47,3 +49,11 @@ class OpenCandidates:
                 f"candidate {id_}: expected {self._objectives} finite losses, got {losses}; "
                 "tell a candidate without finite scores as Failed."
             )
+
+
+def _check_violation(id_: int, violation: float) -> None:
+    if not (math.isfinite(violation) and violation >= 0):
+        raise ValueError(
+            f"candidate {id_}: expected a finite violation from 0 on, got {violation}; tell a "
+            "candidate that cannot be judged as Failed."
+        )

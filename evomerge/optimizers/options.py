@@ -3,21 +3,49 @@
 They stand apart from the optimizers so that checking a file loads neither pymoo nor pycma.
 """
 
-from pydantic import ConfigDict, Field
+from typing import Self
+
+from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 NSGA2_POPULATION = 24
 
-_CLOSED = ConfigDict(extra="forbid", strict=True)
+CLOSED = ConfigDict(extra="forbid", strict=True)
+"""Unknown keys are errors, and so are values of another type."""
 
 
-@dataclass(frozen=True, config=_CLOSED)
+@dataclass(frozen=True, config=CLOSED)
+class Parallel:
+    """What optimizers offer that can keep many workers busy."""
+
+    ahead: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="Candidates proposed before the ones in front of them are known, so that "
+        "this many workers need not wait for the last ones; what is proposed does not depend "
+        "on the number of workers.",
+    )
+    asynchronous: bool = Field(
+        default=False,
+        description="Learn from each outcome as it arrives: no worker ever waits, and what is "
+        "proposed depends on the order of arrival, which is recorded and replayed.",
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.asynchronous and self.ahead:
+            raise ValueError("'asynchronous' needs nothing proposed ahead; leave 'ahead' out")
+        return self
+
+
+@dataclass(frozen=True, config=CLOSED)
 class RandomSearchOptions:
     """Random search has no options."""
 
 
-@dataclass(frozen=True, config=_CLOSED)
-class Nsga2Options:
+@dataclass(frozen=True, config=CLOSED)
+class Nsga2Options(Parallel):
     """Options of NSGA-II; the defaults suit 100 to 500 candidates."""
 
     population: int = Field(
@@ -41,17 +69,10 @@ class Nsga2Options:
     mutation_eta: float = Field(
         10.0, ge=1, le=100, description="The higher, the smaller the steps of number genes."
     )
-    ahead: int = Field(
-        0,
-        ge=0,
-        le=10_000,
-        description="Candidates proposed before the generation in front of them is known, so "
-        "that this many workers need not wait for its last ones.",
-    )
 
 
-@dataclass(frozen=True, config=_CLOSED)
-class CmaEsOptions:
+@dataclass(frozen=True, config=CLOSED)
+class CmaEsOptions(Parallel):
     """Options of CMA-ES."""
 
     population: int | None = Field(
