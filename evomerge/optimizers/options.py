@@ -19,7 +19,7 @@ class Parallel:
     """What optimizers offer that can keep many workers busy."""
 
     ahead: int = Field(
-        0,
+        default=0,
         ge=0,
         le=10_000,
         description="Candidates proposed before the ones in front of them are known, so that "
@@ -49,25 +49,31 @@ class Nsga2Options(Parallel):
     """Options of NSGA-II; the defaults suit 100 to 500 candidates."""
 
     population: int = Field(
-        NSGA2_POPULATION,
+        default=NSGA2_POPULATION,
         ge=4,
         le=10_000,
         description="Candidates a generation, and parents kept.",
     )
     crossover_probability: float = Field(
-        0.9, ge=0, le=1, description="Share of parent pairs that are recombined."
+        default=0.9, ge=0, le=1, description="Share of parent pairs that are recombined."
     )
     crossover_eta: float = Field(
-        10.0, ge=1, le=100, description="The higher, the closer children stay to a parent."
+        default=10.0,
+        ge=1,
+        le=100,
+        description="The higher, the closer children stay to a parent.",
     )
     mutation_probability: float | None = Field(
-        None,
+        default=None,
         ge=0,
         le=1,
         description="Chance that a gene mutates; none means one gene a child on average.",
     )
     mutation_eta: float = Field(
-        10.0, ge=1, le=100, description="The higher, the smaller the steps of number genes."
+        default=10.0,
+        ge=1,
+        le=100,
+        description="The higher, the smaller the steps of number genes.",
     )
 
 
@@ -76,17 +82,20 @@ class CmaEsOptions(Parallel):
     """Options of CMA-ES."""
 
     population: int | None = Field(
-        None,
+        default=None,
         ge=4,
         le=10_000,
         description="Candidates a generation; none means 4 + 3 ln(number of genes). "
         "Every restart doubles it.",
     )
     sigma: float = Field(
-        0.15, gt=0, le=1, description="First standard deviation, as a share of a gene's range."
+        default=0.15,
+        gt=0,
+        le=1,
+        description="First standard deviation, as a share of a gene's range.",
     )
     diagonal_above: int = Field(
-        20,
+        default=20,
         ge=0,
         description="With more genes than this, variances are learned but no correlations "
         "(sep-CMA-ES): they take candidates in the square of the number of genes.",
