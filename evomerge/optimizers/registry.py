@@ -32,6 +32,19 @@ class OptimizerEntry:
     max_objectives: int | None = None
     """None where any number goes."""
 
+    advice: str = ""
+    """When to use it rather than another, and when not, in one or two sentences."""
+
+    source: str = ""
+    """The paper and the library that it goes by."""
+
+    extra: str | None = None
+    """Optional extra of evomerge that has to be installed for it."""
+
+    learns_from_items: bool = False
+    """Whether it needs the score of every single item, so that all candidates must answer the
+    same items."""
+
     def build(
         self,
         genes: Sequence[Gene],
