@@ -1,16 +1,27 @@
-"""Candidates proposed ahead: workers need not wait, and their number changes nothing."""
+"""Many workers: proposals made ahead depend on none of them, asynchronous ones let none wait."""
 
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from optimizer_cases import (
+    PARALLEL,
+    assert_replayed,
+    cases,
+    mixed_genes,
+    recorded_search,
+    scored,
+)
 
 from evomerge.core.outcomes import Candidate, Failed, Scored
 from evomerge.optimizers.registry import make_optimizer
 from evomerge.spaces.genes import ChoiceGene, FloatGene, IntGene
 
 GENES = [FloatGene("x", 0.0, 1.0), FloatGene("y", 0.0, 1.0), ChoiceGene("c", ("a", "b"))]
+
+
+each_parallel = pytest.mark.parametrize(("name", "objectives"), cases(1, 3, names=PARALLEL))
 
 
 def outcome(candidate: Candidate):
@@ -20,22 +31,73 @@ def outcome(candidate: Candidate):
     return Scored((x**2 + y, (1 - x) ** 2 + y))
 
 
-def searched(population, ahead, open_at_most, total, seed):
+def worked_on(optimizer, evaluate, open_at_most, total, seed):
     """All candidates, told in a random order with so many open at once."""
-    optimizer = make_optimizer("nsga2", {"population": population, "ahead": ahead}, GENES, 2, 5)
     rng = random.Random(seed)
     found, is_open = [], []
-    while len(found) < total or is_open:
+    while is_open or (len(found) < total and not optimizer.finished):
         if len(found) < total:
             fresh = optimizer.ask(min(open_at_most - len(is_open), total - len(found)))
             found += fresh
             is_open += fresh
         assert is_open, "with nothing open something must be proposed"
         ended = is_open.pop(rng.randrange(len(is_open)))
-        optimizer.tell({ended.id: outcome(ended)})
+        optimizer.tell({ended.id: evaluate(ended)})
     return found
 
 
+def searched(population, ahead, open_at_most, total, seed):
+    options = {"population": population, "ahead": ahead}
+    optimizer = make_optimizer("nsga2", options, GENES, 2, 5)
+    return worked_on(optimizer, outcome, open_at_most, total, seed)
+
+
+@each_parallel
+@pytest.mark.parametrize("ahead", [0, 5])
+def test_no_optimizer_heeds_the_number_of_workers_or_the_order_in_which_they_end(
+    name, objectives, ahead
+):
+    def run(workers, seed):
+        optimizer = make_optimizer(name, {"ahead": ahead}, mixed_genes(6), objectives, 3)
+
+        def evaluate(candidate):
+            if candidate.id % 7 == 3:
+                return Failed("merge", "no")
+            return scored(name, candidate, objectives)
+
+        return worked_on(optimizer, evaluate, workers, 50, seed)
+
+    assert run(4, 1) == run(1, 0)
+
+
+@each_parallel
+def test_with_some_proposed_ahead_so_many_workers_never_wait(name, objectives):
+    """One more than is ahead is always open, whichever ends first but the longest out."""
+    optimizer = make_optimizer(name, {"ahead": 4}, mixed_genes(6), objectives, 3)
+    is_open = optimizer.ask(5)
+    for _ in range(50):
+        if optimizer.finished:
+            break
+        assert len(is_open) == 5
+        ended = is_open.pop(0)
+        optimizer.tell({ended.id: scored(name, ended, objectives)})
+        is_open += optimizer.ask(1)
+
+
+@each_parallel
+def test_asynchronously_every_worker_always_has_something_to_do(name, objectives):
+    """Whatever order 5 workers end in; and the recorded order replays."""
+    options = {"asynchronous": True}
+    made = [make_optimizer(name, options, mixed_genes(9), objectives, 2) for _ in range(2)]
+    log = recorded_search(made[0], name, objectives, workers=5)
+    asks = [content for what, content in log if what == "ask"]
+    if not made[0].finished:
+        assert [len(asked) for _, asked in asks] == [count for count, _ in asks]
+        assert len(made[0].ask(50)) == 50
+    assert_replayed(made[1], log)
+
+
+@settings(max_examples=40)
 @given(
     population=st.integers(4, 9),
     ahead=st.integers(0, 12),
