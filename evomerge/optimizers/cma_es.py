@@ -1,52 +1,70 @@
-"""CMA-ES (Hansen and Ostermeier 2001) with restarts, for one objective, by way of pycma."""
+"""CMA-ES (Hansen and Ostermeier 2001) with restarts, for one objective."""
 
 import logging
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
-import cma
 import numpy as np
-from cma.sigma_adaptation import CMAAdaptSigmaCSA
+from numpy.typing import NDArray
 from typing_extensions import override
 
-from evomerge.core.outcomes import Genome
+from evomerge.core.outcomes import Failed, Genome, Scored
 from evomerge.core.streams import stream
+from evomerge.optimizers.cma_noise import RankUncertainty
+from evomerge.optimizers.cma_options import CmaEsOptions, Covariance
+from evomerge.optimizers.cma_restarts import FLAT, Convergence, RestartSchedule
+from evomerge.optimizers.cma_strategies import Pycma, Start, Strategy
 from evomerge.optimizers.generational import Generational, Proposal, Told
-from evomerge.optimizers.options import CmaEsOptions
-from evomerge.optimizers.ranking import best_of, ranks
+from evomerge.optimizers.ranking import best_of, is_feasible, ranks
 from evomerge.optimizers.starting_points import Units, units_of_genomes
 from evomerge.spaces.genes import Gene
 
 _logger = logging.getLogger(__name__)
 
-_SAME_MODEL = 1e-5
-"""Spread, as a share of every gene's range, below which all candidates are one model."""
+_FULL_UP_TO = 100
+"""Genes with which all correlations are learned where ``covariance`` is auto."""
 
-_FLAT_GENERATIONS = 3
-"""Generations whose better three quarters score alike before the search moves elsewhere.
+_LOW_RANK_FROM = 10
+"""Genes that VD- and VkD-CMA are made for; with fewer, full learns as quickly."""
 
-pycma gives up after one; accuracies over few items tie often.
-"""
+_ALL_FAILED = "every candidate of a generation failed"
+_WORTH_A_WARNING = (FLAT, _ALL_FAILED)
+
+
+@dataclass(frozen=True, eq=False)
+class _Sample:
+    """Where a proposal comes from."""
+
+    point: NDArray[np.float64]
+    run: int
+    generation: int
 
 
 class CmaEs(Generational):
     """Samples around a mean and adapts mean, step and covariance to the ranking of samples.
 
-    It works on the unit cube: bounds by pycma's smooth fold, int and choice genes by equal
-    shares of their axis. Since that gives options an order which they do not have, NSGA-II
-    suits spaces of many choice genes better.
+    It works on the unit cube, int and choice genes by equal shares of their axis. Since that
+    gives options an order which they do not have, NSGA-II suits spaces of many choice genes
+    better. The strategy itself knows no bounds: its samples are clipped into the cube, so that
+    many candidates lie exactly on a bound once it looks good there. Optima of merges often do,
+    such as an expert left out or a density of 1; where samples are folded back inside instead,
+    reaching them takes several times the candidates.
 
     The first mean is the best-scored of the ``initial`` genomes, which form a generation of
-    their own, or the middle of the cube. When pycma has converged or stagnates, or scores stay
-    equal, the search starts again from a random point with twice the population (IPOP, Auger
-    and Hansen 2005), so that any budget can be spent. After a generation in which everything
-    failed it starts again with the same population.
+    their own, or the middle of the cube. When a run has converged or stagnates, or all scores
+    are equal, the search starts again from a random point (IPOP or BIPOP), so that any budget
+    can be spent. After a generation in which everything failed it starts again with the same
+    population, whatever ``restarts`` says.
+
+    A strategy learns from whole generations. Proposed ahead or asynchronously, a generation may
+    hold samples of an older mean, which are told as solutions from elsewhere; those of a run
+    that is over are not learned from.
 
     Args:
         genes: The genes of the search space.
         objectives: Must be 1.
         seed: Names the random stream.
-        options: Population size, first step and where correlations are given up.
+        options: Population size, first step, covariance, restarts and noise.
         initial: Genomes scored first.
     """
 
@@ -61,68 +79,142 @@ class CmaEs(Generational):
         super().__init__(genes, objectives, options)
         self._options = options
         self._rng = stream(seed, "optimizer", "cma_es")
-        # pycma is not made for one dimension; a coordinate without effect is added.
+        # Strategies are not made for one dimension; a coordinate without effect is added.
         self._dimension = max(2, len(self._genes))
-        self._size = options.population or int(4 + 3 * np.log(self._dimension))
-        self._strategy = self._strategy_at(np.full(self._dimension, 0.5))
-        self._initial: Units | None = units_of_genomes(genes, initial) if initial else None
+        size = options.population or int(4 + 3 * np.log(self._dimension))
+        self._schedule = RestartSchedule(options.restarts, size, options.sigma, self._rng)
+        self._noise = RankUncertainty(stream(seed, "optimizer", "cma_es", "re-evaluations"))
+        self._run = -1
+        self._generation = 0
+        self._begin_run(np.full(self._dimension, 0.5))
+        self._initial: Units = units_of_genomes(genes, initial)
+        self._initial_open = len(self._initial)
+        self._gathered: list[Told] = []
+        self._ended: str | None = None
         self.restarts: list[str] = []
-        """Why the search started again, once for every restart, in pycma's words."""
+        """Why the search started again, or ended, once for every run that is over."""
+        self._beyond = options.ahead
         self._begin()
+
+    @property
+    @override
+    def finished(self) -> str | None:
+        return self._ended if super().finished else None
 
     @override
     def _propose(self) -> list[Proposal]:
-        if self._initial is not None:
-            return [Proposal(row) for row in self._initial]
-        samples = np.array(self._strategy.ask(self._size))
-        return [Proposal(row[: len(self._genes)], row) for row in samples]
+        if self._ended is not None:
+            return []
+        first = [Proposal(row) for row in self._initial]
+        self._initial = self._initial[:0]
+        # While the initial genomes are out, any number goes.
+        missing = 0 if first else max(1, self._schedule.population - len(self._gathered))
+        samples = self._sampled(missing + self._beyond)
+        self._beyond = 0
+        return first + samples
 
     @override
     def _learn(self, told: Sequence[Told]) -> None:
+        self._gathered += [(p, o) for p, o in told if self._is_of_this_run(p)]
+        if self._initial_open:
+            self._initial_open -= sum(proposal.note is None for proposal, _ in told)
+            if not self._initial_open:
+                self._start_from_best()
+        elif len(self._gathered) >= self._schedule.population:
+            generation, self._gathered = self._gathered, []
+            self._learn_generation(generation)
+
+    def _is_of_this_run(self, proposal: Proposal) -> bool:
+        note = proposal.note
+        return not isinstance(note, _Sample) or note.run == self._run
+
+    def _sampled(self, count: int) -> list[Proposal]:
+        if not count:
+            return []
+        points = self._strategy.ask(count)
+        return [
+            Proposal(
+                np.clip(p[: len(self._genes)], 0.0, 1.0),
+                _Sample(p, self._run, self._generation),
+            )
+            for p in points
+        ]
+
+    def _start_from_best(self) -> None:
+        """Move to the best of the initial genomes, or of what was proposed beside them."""
+        best = best_of([outcome for _, outcome in self._gathered])
+        if best is not None:
+            units = self._gathered[best][0].units
+            padding = np.full(self._dimension - len(units), 0.5)
+            mean = np.concatenate([units, padding])
+            # From a bound itself half of all samples would be clipped onto it at first.
+            step = min(0.5, self._schedule.sigma)
+            self._strategy = self._strategy_at(np.clip(mean, step, 1 - step))
+        self._generation += 1
+        self._gathered = []
+
+    def _learn_generation(self, told: Sequence[Told]) -> None:
         outcomes = [outcome for _, outcome in told]
-        best = best_of(outcomes)
-        if self._initial is not None:
-            self._initial = None
-            if best is not None:
-                self._move_to(told[best][0].units)
-        elif best is None:
-            self._restart("every candidate of a generation failed", self._size)
-        else:
-            self._strategy.tell([p.note for p, _ in told], ranks(outcomes))
-            reasons = self._strategy.stop()
-            if reasons:
-                self._restart(", ".join(sorted(reasons)), 2 * self._size)
-
-    def _move_to(self, mean: Units) -> None:
-        padding = np.full(self._dimension - len(mean), 0.5)
-        self._strategy = self._strategy_at(np.concatenate([mean, padding]))
-
-    def _restart(self, reason: str, size: int) -> None:
-        _logger.info("CMA-ES starts again (%s), %d candidates a generation", reason, size)
-        self.restarts.append(reason)
-        self._size = size
-        self._strategy = self._strategy_at(self._rng.random(self._dimension))
-
-    def _strategy_at(self, mean: Units) -> Any:  # noqa: ANN401 - pycma has no types
-        """A fresh strategy that reads no file, prints nothing, and draws from our stream."""
-        return cma.CMAEvolutionStrategy(
-            mean,
-            self._options.sigma,
-            {
-                "bounds": [0.0, 1.0],
-                "popsize": self._size,
-                "CMA_diagonal": self._dimension > self._options.diagonal_above,
-                "tolx": _SAME_MODEL,
-                "tolflatfitness": _FLAT_GENERATIONS,
-                # These two stop at the first flat generation, in units of the loss.
-                "tolfun": 0.0,
-                "tolfunhist": 0.0,
-                "randn": lambda rows, columns: self._rng.standard_normal((rows, columns)),
-                "seed": np.nan,  # "do nothing": there is no global generator to seed
-                # Above 300 genes pycma's other rule draws from numpy's global generator.
-                "AdaptSigma": CMAAdaptSigmaCSA,
-                "signals_filename": "",  # None would mean pycma's default file
-                "verbose": -10,
-                "verb_log": 0,
-            },
+        if all(isinstance(outcome, Failed) for outcome in outcomes):
+            self._restart(_ALL_FAILED)
+            return
+        ranked = ranks(outcomes)
+        samples = [p.note for p, _ in told if isinstance(p.note, _Sample)]
+        stale = [k for k, s in enumerate(samples) if s.generation < self._generation]
+        step = self._strategy.step
+        self._strategy.tell(np.array([s.point for s in samples]), ranked, stale)
+        self._generation += 1
+        if self._options.noise == "standard_errors" and self._noise.is_high(outcomes):
+            # A shrinking step would be chance too, and the next candidates still more alike.
+            self._strategy.step = max(step, self._strategy.step)
+        units = np.array([proposal.units for proposal, _ in told])
+        losses = [o.losses[0] for o in outcomes if isinstance(o, Scored) and is_feasible(o)]
+        reason = (
+            self._convergence.reason(units, ranked, losses)
+            or self._strategy.trouble()
+            or self._schedule.spend(len(told))
         )
+        if reason is not None:
+            self._end_run(reason)
+
+    def _end_run(self, reason: str) -> None:
+        if self._options.restarts == "none":
+            self._ended = reason
+            self.restarts.append(reason)
+            _logger.info("CMA-ES ends: %s", reason)
+            return
+        self._schedule.begin_next()
+        self._restart(reason)
+
+    def _restart(self, reason: str) -> None:
+        self.restarts.append(reason)
+        size = self._schedule.population
+        level = logging.WARNING if reason in _WORTH_A_WARNING else logging.INFO
+        _logger.log(level, "CMA-ES starts again elsewhere, %d a generation: %s", size, reason)
+        self._begin_run(self._rng.random(self._dimension))
+
+    def _begin_run(self, mean: NDArray[np.float64]) -> None:
+        self._run += 1
+        self._generation = 0
+        self._gathered = []
+        self._strategy = self._strategy_at(mean)
+        self._convergence = Convergence(self._dimension, self._schedule.population)
+        self._noise.begin()
+
+    def _strategy_at(self, mean: NDArray[np.float64]) -> Strategy:
+        start = Start(mean, self._schedule.sigma, self._schedule.population)
+        if self._options.noise == "lra":
+            from evomerge.optimizers.cma_learning_rate import (  # noqa: PLC0415 - seldom used
+                LearningRateAdapting,
+            )
+
+            return LearningRateAdapting(start, self._rng)
+        return Pycma(start, self._covariance(), self._rng)
+
+    def _covariance(self) -> Covariance:
+        wanted = self._options.covariance
+        if wanted == "auto":
+            return "full" if self._dimension <= _FULL_UP_TO else "vd"
+        if wanted in {"vd", "vkd"} and self._dimension < _LOW_RANK_FROM:
+            return "full"
+        return wanted

@@ -7,8 +7,8 @@ from typing_extensions import override
 from evomerge.core.outcomes import Candidate, Genome, Outcome
 from evomerge.core.streams import stream
 from evomerge.optimizers.contract import Optimizer
+from evomerge.optimizers.design_options import RandomSearchOptions
 from evomerge.optimizers.open_candidates import OpenCandidates
-from evomerge.optimizers.options import RandomSearchOptions
 from evomerge.optimizers.starting_points import units_of_genomes
 from evomerge.spaces.genes import Gene, genome_from_unit
 
