@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from frozen_landscape import FrozenLandscape, GridSpace
 
 from evomerge.core.objectives import Objective
 from evomerge.core.streams import derived_seed
 from evomerge.experiment.fitness import calibration, is_calibrated, plain_items, random_fitness
+from evomerge.experiment.landscape import FrozenLandscape, GridSpace
 from evomerge.experiment.spec import ExperimentSpec
 from evomerge.fitness.estimate import MeanEstimator
 from evomerge.optimizers.registry import make_optimizer
@@ -102,7 +102,7 @@ def main() -> None:
     options = _arguments()
     if not options.landscape.is_file():
         raise SystemExit(f"{options.landscape}: no such file; see experiments/landscapes.")
-    landscape = FrozenLandscape.read(options.landscape)
+    landscape = FrozenLandscape.read(options.landscape, nearest=True)
     names = options.only or list(CONFIGS)
     found = {
         name: [run(landscape, CONFIGS[name], seed, options) for seed in range(options.seeds)]
@@ -154,7 +154,8 @@ def run(
             answered = store.count_responses()
             tested = len(finalists["test"]) * _count(landscape, "test")
             winner = next(n for n in finalists["test"] if store.trial(n).kind == "candidate")
-            test = landscape.score(store.trial(winner).recipe, "test", (goal,))[0]
+            tested_items = landscape.splits["test"]
+            test = landscape.values(store.trial(winner).recipe, tested_items, (goal,))[0]
     return Outcome(test, search_items, answered - tested)
 
 
