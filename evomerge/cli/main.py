@@ -23,6 +23,7 @@ _COMMANDS = {
     "report": "Rebuild a run's report.",
     "estimate": "Tell what a run would take, from one timed candidate.",
     "validate": "Check an experiment without running it.",
+    "bench": "Compare optimizers at equal budgets.",
     "calibrate": "Have models answer whole banks, so that a few items tell the rest.",
     "merge": "Merge a recipe, or a mergekit configuration, into a model folder.",
     "merge-adapters": "Merge LoRA adapters of one base into one adapter.",
@@ -30,7 +31,9 @@ _COMMANDS = {
     "import-evolve": "Turn a mergekit-evolve configuration into an experiment file.",
     "export": "Merge a trial of a run into a model folder.",
     "init": "Write an experiment file for your own models.",
+    "kin": "Compare models before a merge: how alike they are, and which are kin.",
     "operators": "List the merge operators, or tell all of one.",
+    "optimizers": "List the optimizers and when to use which, or tell all of one.",
     "collect-stats": "Measure a model on data, for operators that weigh by it.",
 }
 

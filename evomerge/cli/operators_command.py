@@ -161,5 +161,7 @@ def _range(parameter: "Parameter") -> str:
     return f"[{low}, {high}]"
 
 
-def _value(value: float | bool) -> str:
+def _value(value: float | bool | tuple[float, ...]) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_value, value))}]"
     return str(value).lower() if isinstance(value, bool) else f"{value:g}"

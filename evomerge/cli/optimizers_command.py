@@ -31,8 +31,6 @@ _GUIDE = (
     ("baselines", "random, sobol, grid, soups"),
 )
 
-_NEVER_WAIT = ("random", "sobol", "grid")
-
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)[^;]*;.*extra\s*==\s*['\"]([^'\"]+)['\"]")
 
 
@@ -72,7 +70,7 @@ def _show_all(console: "Console") -> None:
         notes = [f"install evomerge[{entry.extra}]"] if lacking else []
         notes += [f"of {origin}"] if origin else []
         told = entry.summary + (f" ({', '.join(notes)})" if notes else "")
-        table.add_row(*map(Text, (name, _objectives(entry), _workers(name, entry), told)))
+        table.add_row(*map(Text, (name, _objectives(entry), _workers(entry), told)))
     console.print(table)
     console.print("\nWhich one?", style="bold")
     for case, choice in _GUIDE:
@@ -93,7 +91,7 @@ def _show_one(console: "Console", name: str, entry: "OptimizerEntry") -> None:
         "when": entry.advice or "–",
         "source": entry.source or "–",
         "objectives": _objectives(entry),
-        "workers": _workers(name, entry),
+        "workers": _workers(entry),
         "scores": "of every item" if entry.learns_from_items else "of the objectives",
         "extra": extra,
         "from": OPTIMIZERS.origin(name) or "evomerge",
@@ -138,7 +136,7 @@ def _facts(name: str, entry: "OptimizerEntry") -> dict[str, Any]:
         "advice": entry.advice,
         "source": entry.source,
         "max_objectives": entry.max_objectives,
-        "workers": _workers(name, entry),
+        "workers": _workers(entry),
         "learns_from_items": entry.learns_from_items,
         "extra": entry.extra,
         "installed": _installed(entry),
@@ -187,8 +185,8 @@ def _objectives(entry: "OptimizerEntry") -> str:
     return "1" if entry.max_objectives == 1 else f"1–{entry.max_objectives}"
 
 
-def _workers(name: str, entry: "OptimizerEntry") -> str:
-    if name in _NEVER_WAIT:
+def _workers(entry: "OptimizerEntry") -> str:
+    if entry.never_waits:
         return "any"
     options = {field.name for field in fields(entry.options)}
     ways = (("ahead", "ahead"), ("asynchronous", "async"))

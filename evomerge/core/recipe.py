@@ -13,8 +13,10 @@ from evomerge.core.digest import digest
 from evomerge.core.errors import ConfigError
 from evomerge.core.tensor_names import layer_of
 
-Value = float | int | bool | str
-"""What an operator parameter may be."""
+Scalar = float | int | bool | str
+
+Value = Scalar | tuple[float, ...]
+"""What an operator parameter may be; a tuple has one number for each part of a tensor."""
 
 Parameters = Mapping[str, Value]
 
@@ -227,8 +229,8 @@ class Recipe:
             rules=tuple(
                 Rule(
                     operator=rule["operator"],
-                    models=rule["models"],
-                    parameters=rule.get("parameters", {}),
+                    models={n: parameters_of(own) for n, own in rule["models"].items()},
+                    parameters=parameters_of(rule.get("parameters")),
                     layers=tuple(rule["layers"]) if rule.get("layers") is not None else None,
                     contains=name_parts(rule.get("contains")),
                 )
@@ -247,6 +249,25 @@ def name_parts(plain: str | Sequence[str] | None) -> tuple[str, ...]:
     if plain is None:
         return ()
     return (plain,) if isinstance(plain, str) else tuple(plain)
+
+
+def number_of(value: Value) -> float:
+    """A parameter's value as one number.
+
+    Raises:
+        TypeError, ValueError: It is none.
+    """
+    if isinstance(value, tuple):
+        raise TypeError(f"one number is wanted, found {value}")
+    return float(value)
+
+
+def parameters_of(plain: Mapping[str, Any] | None) -> Parameters:
+    """A rule's or model's parameters as written in files, where tuples are lists."""
+    return {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in (plain or {}).items()
+    }
 
 
 def slices_of(plain: Sequence[Mapping[str, Sequence[int]]] | None) -> tuple[Slice, ...]:
@@ -269,9 +290,15 @@ def _plain_rule(rule: Rule) -> dict[str, Any]:
     if rule.contains:
         plain["contains"] = rule.contains[0] if len(rule.contains) == 1 else [*rule.contains]
     if rule.parameters:
-        plain["parameters"] = dict(rule.parameters)
-    plain["models"] = {name: dict(parameters) for name, parameters in rule.models.items()}
+        plain["parameters"] = _plain_parameters(rule.parameters)
+    plain["models"] = {name: _plain_parameters(own) for name, own in rule.models.items()}
     return plain
+
+
+def _plain_parameters(parameters: Parameters) -> dict[str, Any]:
+    return {
+        n: [*value] if isinstance(value, tuple) else value for n, value in parameters.items()
+    }
 
 
 def _problems(recipe: Recipe) -> list[str]:

@@ -12,7 +12,6 @@ from transformers import AutoTokenizer
 from evomerge.core.digest import digest
 from evomerge.core.errors import CheckpointError, ConfigError
 from evomerge.core.outcomes import Genome
-from evomerge.core.recipe import Rule
 from evomerge.core.streams import derived_seed
 from evomerge.experiment.custom_tasks import MergedModel, answer_by_kind
 from evomerge.experiment.fitness import calibration, is_calibrated, random_fitness
@@ -24,18 +23,25 @@ from evomerge.experiment.neighbourhood import (
 from evomerge.experiment.objectives import recipe_value, wanted_metrics
 from evomerge.experiment.prepare import Prepared
 from evomerge.experiment.spec import ExperimentSpec
+from evomerge.experiment.varying_depth import (
+    first_recipe,
+    resident_entries,
+    resident_recipe,
+)
 from evomerge.fitness.estimate import MeanEstimator
 from evomerge.fitness.harness import HarnessTask, ItemScorer, ScoringSettings
 from evomerge.fitness.item_bank import SPLITS
 from evomerge.merging.compatibility import check_finite
 from evomerge.merging.engine import MergeEngine
 from evomerge.merging.placement import Placement, place_sources
+from evomerge.merging.resident_depth import ResidentDepth
 from evomerge.merging.study_memory import StudyMemory
 from evomerge.optimizers.contract import Optimizer
 from evomerge.optimizers.registry import make_optimizer
 from evomerge.search.evaluate import evaluator
 from evomerge.search.scoring import Scoring
 from evomerge.spaces.genes import ChoiceGene, Gene
+from evomerge.spaces.splits_gene import SplitsGene
 from evomerge.workers.contract import Evaluation
 
 _DTYPES = {"F64": "float32", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -58,8 +64,13 @@ def make_evaluation(prepared: Prepared) -> Evaluation:
     kept, statistics = placement.kept if placement else (), prepared.spec.models.statistics
     engine = MergeEngine(prepared.sources, kept, cache, statistics)
     reference = prepared.models.sources[0].name
-    recipe = prepared.models.recipe([Rule("passthrough", {reference: {}})])
-    model = engine.resident_model(recipe, dtype=_dtype(prepared), device=device)
+    recipe = first_recipe(prepared.models)
+    deepest = resident_recipe(prepared.models, prepared.space)
+    model = engine.resident_model(deepest, dtype=_dtype(prepared), device=device)
+    depth = ResidentDepth(model, recipe, engine.sources) if deepest.slices else None
+    merged = MergedModel(engine, model, recipe, depth)
+    # A configuration that does not fit its weights shows here, not in a trial.
+    merged.merge(recipe)
     tokenizer = AutoTokenizer.from_pretrained(
         prepared.sources[reference].tokenizer_folder,
         trust_remote_code=False,
@@ -79,9 +90,6 @@ def make_evaluation(prepared: Prepared) -> Evaluation:
         ),
         wanted_metrics(prepared.objectives),
     )
-    merged = MergedModel(engine, model, recipe)
-    # A configuration that does not fit its weights shows here, not in a trial.
-    merged.merge(recipe)
     answer = answer_by_kind(scorer.responses, prepared.tasks, merged, tokenizer)
     neighbours = neighbourhood(prepared, engine, model)
     return Evaluation(
@@ -219,6 +227,8 @@ def gene_facts(gene: Gene) -> dict[str, Any]:
     """A gene as plain JSON."""
     if isinstance(gene, ChoiceGene):
         return {"name": gene.name, "kind": "choice", "options": list(gene.options)}
+    if isinstance(gene, SplitsGene):
+        return {"name": gene.name, "kind": "splits", "options": list(gene.seeds)}
     kind = type(gene).__name__.removesuffix("Gene").lower()
     return {"kind": kind, **asdict(gene)}  # type: ignore[call-overload]
 
@@ -258,8 +268,8 @@ def _placement(prepared: Prepared, device: torch.device) -> Placement | None:
     share = int(total * gpus) if 0 < gpus < 1 else total
     torch.cuda.set_per_process_memory_fraction(share / total, device)
     stored = {name: source.size for name, source in prepared.sources.items()}
-    reference = prepared.sources[prepared.models.sources[0].name]
-    entries = sum(info.entries for info in reference.tensors.values())
+    deepest = resident_recipe(prepared.models, prepared.space)
+    entries = resident_entries(deepest, prepared.sources)
     return place_sources(stored, entries * _dtype(prepared).itemsize, free, share)
 
 

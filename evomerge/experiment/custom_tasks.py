@@ -29,6 +29,7 @@ from evomerge.fitness.task_contract import Task
 from evomerge.merging.engine import MergeEngine
 from evomerge.merging.export import export
 from evomerge.merging.model_card import model_card
+from evomerge.merging.resident_depth import ResidentDepth
 from evomerge.recipes.recipe_yaml import recipe_to_yaml
 from evomerge.search.evaluate import Answer
 
@@ -65,12 +66,20 @@ class MergedModel:
         engine: Merges.
         model: From the same engine.
         recipe: What is merged into it before any candidate.
+        depth: Sets the model's depth, where recipes differ in it.
     """
 
-    def __init__(self, engine: MergeEngine, model: torch.nn.Module, recipe: Recipe) -> None:
+    def __init__(
+        self,
+        engine: MergeEngine,
+        model: torch.nn.Module,
+        recipe: Recipe,
+        depth: ResidentDepth | None = None,
+    ) -> None:
         self.engine = engine
         self.model = model
         self.recipe = recipe
+        self.depth = depth
 
     def merge(self, recipe: Recipe) -> None:
         """Merge in place.
@@ -78,6 +87,8 @@ class MergedModel:
         Raises:
             TrialError: The merged weights are not finite.
         """
+        if self.depth is not None:
+            self.depth.fit(recipe)
         self.engine.apply(recipe, self.model)
         self.recipe = recipe
 

@@ -113,7 +113,7 @@ fitness:
 objectives:
 {objectives}
 
-optimizer:               # nsga2: several objectives; cma_es: one; random: baseline
+optimizer:               # 'evomerge optimizers' tells which one when, and their options
 {optimizer}
 
 budget:                  # a hard total; also: minutes, item_evaluations

@@ -7,7 +7,9 @@ from pathlib import Path
 from evomerge.experiment.fitness import is_calibrated
 from evomerge.experiment.fitness_spec import StudyCalibration
 from evomerge.experiment.prepare import Prepared
-from evomerge.optimizers.options import NSGA2_POPULATION
+from evomerge.optimizers.genetic_options import NSGA2_POPULATION
+from evomerge.optimizers.options import Parallel
+from evomerge.optimizers.registry import checked_options
 from evomerge.search.budget import Budget
 
 
@@ -49,14 +51,16 @@ def _waits(prepared: Prepared) -> list[str]:
             f"this machine has {cores} cores, of which one worker uses {spec.workers.cpus:g}; "
             f"'workers.count: {free}' uses all of them, with the same results."
         )
-    population = int(spec.optimizer.options.get("population") or 0)
-    ahead = int(spec.optimizer.options.get("ahead") or 0)
-    count, population = spec.workers.count, population or NSGA2_POPULATION
-    if spec.optimizer.name == "nsga2" and count > max(1, ahead):
+    options = checked_options(spec.optimizer.name, spec.optimizer.options)
+    parallel = options if isinstance(options, Parallel) else getattr(options, "parallel", None)
+    count = spec.workers.count
+    if parallel and not parallel.asynchronous and count > max(1, parallel.ahead):
+        population = getattr(options, "population", None) or NSGA2_POPULATION
         enough = count * (2 if count <= population else 4)
         found.append(
-            f"at the end of each generation of {population} up to {count} workers wait for its "
-            f"last candidates; 'optimizer.ahead: {enough}' keeps them busy."
+            f"up to {count} workers wait for the last outcomes that {spec.optimizer.name} "
+            f"needs to go on; 'optimizer.ahead: {enough}' keeps them busy, and what is "
+            "proposed stays the same for any number of workers."
         )
     return found
 

@@ -29,6 +29,7 @@ from evomerge.experiment.spec import (
     PluginSpaceSpec,
 )
 from evomerge.experiment.statistics import with_statistics
+from evomerge.experiment.varying_depth import varying_depth_problems
 from evomerge.experiment.vocabularies import fitted, merged_tokenizer
 from evomerge.fitness.calibration_file import CalibrationFile, read_calibration
 from evomerge.fitness.harness import load_tasks
@@ -38,8 +39,9 @@ from evomerge.merging.aligned_model import AlignedModel
 from evomerge.merging.checkpoint import SourceModel, open_source
 from evomerge.merging.compatibility import notes as differences
 from evomerge.merging.operators.registry import OPERATORS
+from evomerge.merging.seed_gram import OpenedSeeds
 from evomerge.merging.vocabulary import read_chat_template
-from evomerge.optimizers.registry import check_options
+from evomerge.optimizers.registry import check_options, default_optimizer, learns_from_items
 from evomerge.spaces.parameter import ParameterSpace, check_parameter_space
 from evomerge.spaces.registry import make_space
 from evomerge.spaces.space import OperatorSignature, SearchSpace, SourceModels
@@ -88,18 +90,13 @@ def prepare(experiment: Experiment, *, offline: bool = False) -> Prepared:
     models, unmeasured = with_statistics(spec, _source_models(spec, sources), sources)
     problems.models += [f"{experiment.where('models')}: {problem}" for problem in unmeasured]
     space = _space(experiment, spec, models, sources, problems)
+    if space is not None and not problems.models:
+        found = varying_depth_problems(spec, models, sources, space)
+        problems.config += [f"{experiment.where(*keys)}: {problem}" for keys, problem in found]
     tasks = _tasks(experiment, spec, problems, offline=offline)
     objectives = tuple(objective(each) for each in spec.objectives)
     size_notes = _check_objectives(experiment, spec, tasks, (sources, space), problems)
-    for problem in check_options(
-        spec.optimizer.name,
-        spec.optimizer.options,
-        len(space.genes) if space else 1,
-        len(objectives),
-    ):
-        keys = problem.partition(":")[0].split(".")
-        where = experiment.where(*keys).removesuffix(f": {'.'.join(keys)}")
-        problems.config.append(f"{where}: {problem}")
+    spec = _with_optimizer(experiment, spec, space, len(objectives), problems)
     calibration = _fitness(experiment, spec, tasks, objectives, problems)
     banks, items = _items(experiment, spec, tasks, problems)
     problems.config += [
@@ -114,6 +111,38 @@ def prepare(experiment: Experiment, *, offline: bool = False) -> Prepared:
     return Prepared(
         spec, sources, models, space, tasks, objectives, items, banks, calibration, tuple(notes)
     )
+
+
+def _with_optimizer(
+    experiment: Experiment,
+    spec: ExperimentSpec,
+    space: SearchSpace | None,
+    objectives: int,
+    problems: "_Problems",
+) -> ExperimentSpec:
+    """The experiment with its optimizer named and checked."""
+    genes = space.genes if space is not None else ()
+    asked = spec.optimizer
+    name = asked.name or default_optimizer(genes, objectives)
+    found = check_options(name, asked.options, len(genes) if space else 1, objectives)
+    items = spec.fitness.items
+    uneven = {
+        "fitness.items.search: one number (no race)": len(items.search) > 1,
+        "fitness.items.rotate: false": items.rotate,
+        "fitness.adaptive: false": spec.fitness.adaptive,
+    }
+    if learns_from_items(name) and any(uneven.values()):
+        needed = ", ".join(key for key, is_set in uneven.items() if is_set)
+        found.append(
+            f"optimizer.name: {name} compares candidates item by item, so that all must answer "
+            f"the same items; needs {needed}."
+        )
+    for problem in found:
+        keys = problem.partition(":")[0].split(".")
+        where = experiment.where(*keys).removesuffix(f": {'.'.join(keys)}")
+        problems.config.append(f"{where}: {problem}")
+    named = asked.model_copy(update={"name": name})
+    return spec.model_copy(update={"optimizer": named})
 
 
 def prepare_file(
@@ -213,6 +242,9 @@ def _source_models(spec: ExperimentSpec, sources: Mapping[str, SourceModel]) -> 
         layers=layers[0] if layers else 0,
         tokenizer=_tokenizer(spec, sources),
         seed=derived_seed(spec.seed, "operators"),
+        weights=OpenedSeeds(sources, BASE if base else next(iter(sources)))
+        if len(sources) == len(spec.models.all)
+        else None,
     )
 
 

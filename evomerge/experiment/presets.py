@@ -1,4 +1,4 @@
-"""Find search spaces, fitness definitions and task folders by path or by name."""
+"""Find search spaces, fitness definitions, landscapes and task folders by path or by name."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,6 +44,13 @@ def find_yaml(given: str, kind: PresetKind, folder: Path) -> Path:
     if name in presets:
         return presets[name]
     raise ConfigError(f"{unknown(_CALLED[kind], given, presets)}; no such file either.")
+
+
+def landscapes() -> dict[str, Path]:
+    """The frozen landscapes that come with evomerge, by name."""
+    root = preset_root()
+    folders = (root / "landscapes", root / "experiments" / "landscapes")
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.npz"))}
 
 
 def find_folder(given: str, folder: Path) -> Path | None:

@@ -252,7 +252,8 @@ class OptimizerSpec(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    name: str = "nsga2"
+    name: str = ""
+    """Empty: the one that suits the genes and the number of objectives."""
 
     @property
     def options(self) -> dict[str, Any]:

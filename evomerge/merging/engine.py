@@ -175,8 +175,8 @@ class MergeEngine:
 
         Args:
             recipe: The name of the reference, or a recipe that has it. The model is good for
-                any recipe of that reference and of as many layers: it shares head and
-                embedding only if all open sources do.
+                any recipe of that reference and of as many layers (``ResidentDepth`` changes
+                how many): it shares head and embedding only if all open sources do.
             dtype: Of the parameters; by default that of the reference's embedding.
             device: Where the parameters lie.
 

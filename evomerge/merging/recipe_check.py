@@ -59,14 +59,24 @@ def _spelled_out(rule: Rule, base: str | None) -> Rule:
 
 
 def _slices_without_base(recipe: Recipe) -> list[str]:
-    """Differences to a base need the base's layers beside those of the models."""
-    operators = [OPERATORS[r.operator] for r in recipe.rules if r.operator in OPERATORS]
-    taken = next(filter(None, (each.base_taken(recipe.base) for each in operators)), None)
+    """Where differences to a base are merged, its layers must stand beside the models'."""
+    slices = [number for number, part in enumerate(recipe.slices) for _ in range(part.size)]
+    left = set(range(len(slices)))  # layers some tensors of which no rule so far selects
+    lacking: dict[int, str] = {}
+    for rule in recipe.rules:
+        first, stop = rule.layers or (0, len(slices))
+        held = {layer for layer in left if first <= layer < stop}
+        known = OPERATORS.get(rule.operator)
+        taken = known.base_taken(recipe.base) if known else None
+        for number in {slices[layer] for layer in held}:
+            if taken is not None and taken not in recipe.slices[number].layers:
+                lacking[number] = taken
+        if not rule.contains:
+            left -= held
     return [
-        f"slice {number}: give the layers of the base {taken!r} too; differences to it are "
-        "merged."
-        for number, part in enumerate(recipe.slices, 1)
-        if taken is not None and taken not in part.layers
+        f"slice {number + 1}: give the layers of the base {lacking[number]!r} too; differences "
+        "to it are merged."
+        for number in sorted(lacking)
     ]
 
 

@@ -39,7 +39,7 @@ def build_resident_model(
     Raises:
         CheckpointError: transformers does not know the architecture.
     """
-    model = _empty_model(reference, config, tied=tied, dtype=dtype)
+    model = empty_model(reference, config, tied=tied, dtype=dtype)
     _give_storage(model, torch.device(device))
     if tied:
         model.tie_weights()
@@ -60,7 +60,7 @@ def checkpoint_names(reference: SourceModel) -> dict[str, str]:
         CheckpointError: transformers does not know the architecture.
     """
     dtype = torch.float32
-    model = _empty_model(reference, reference.config, tied=reference.tied, dtype=dtype)
+    model = empty_model(reference, reference.config, tied=reference.tied, dtype=dtype)
     with torch.device("meta"):
         state = {name: torch.empty(t.shape) for name, t in model.state_dict().items()}
     own = {id(tensor): name for name, tensor in state.items()}
@@ -71,12 +71,22 @@ def checkpoint_names(reference: SourceModel) -> dict[str, str]:
     }
 
 
-def _empty_model(
+def empty_model(
     reference: SourceModel, plain: Mapping[str, Any], *, tied: bool, dtype: torch.dtype
 ) -> Any:  # noqa: ANN401 - untyped library
-    """The architecture with parameters on no device."""
+    """An architecture with parameters on no device; buffers are real.
+
+    Args:
+        reference: Tells whether there is an embedding, and its place for messages.
+        plain: The content of config.json.
+        tied: Whether the output head is the input embedding.
+        dtype: Of the parameters.
+
+    Raises:
+        CheckpointError: transformers does not know the architecture.
+    """
     try:
-        config = _configuration(plain)
+        config = configuration(plain)
         if embedding_name(reference.tensors) is not None:
             config.tie_word_embeddings = tied
         # Its name before and since transformers 4.56.
@@ -92,7 +102,12 @@ def _empty_model(
         ) from error
 
 
-def _configuration(given: Mapping[str, Any]) -> Any:  # noqa: ANN401 - untyped library
+def configuration(given: Mapping[str, Any]) -> Any:  # noqa: ANN401 - untyped library
+    """The content of a config.json as transformers reads it.
+
+    Raises:
+        ValueError: It has no model type that transformers knows.
+    """
     plain = dict(given)
     kind = plain.pop("model_type", None)
     if kind is None:

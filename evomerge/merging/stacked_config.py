@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from evomerge.core.errors import CheckpointError
 from evomerge.core.recipe import Recipe
 from evomerge.core.tensor_names import count_layers
 from evomerge.merging.source_model import SourceModel
@@ -53,4 +54,10 @@ def _listed(
     owner = next(name for name in owners if recipe.source_layer(name, layer) is not None)
     config = sources[owner].config
     listed = (config if part is None else config.get(part, {})).get(key, [])
-    return listed[recipe.source_layer(owner, layer) or 0]
+    own = recipe.source_layer(owner, layer) or 0
+    if own >= len(listed):
+        raise CheckpointError(
+            f"{owner}: config.json has no {key!r} for layer {own}, which {recipe.reference}'s "
+            "lists for every layer; add it, or take that layer from another model."
+        )
+    return listed[own]

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from evomerge.core.near_names import unknown
-from evomerge.core.recipe import Value
+from evomerge.core.recipe import Scalar, Value
 
 _DIGITS = 12
 """Significant digits of interpolated values, so that recipes show no rounding noise."""
@@ -58,7 +58,7 @@ def _is_scalar(value: Any) -> bool:  # noqa: ANN401 - anything YAML can hold
     return isinstance(value, bool | int | float | str)
 
 
-def _is_finite(value: Value) -> bool:
+def _is_finite(value: Scalar) -> bool:
     """Whether what a scalar means is no number, or one that a float can hold."""
     meant = _plain(value)
     try:
@@ -76,7 +76,7 @@ def filters_of(setting: Any) -> list[str]:  # noqa: ANN401 - a sound setting
     return [part for part in found if part not in (None, "*", "")]
 
 
-def value_at(setting: Any, tensor: str, depth: float) -> Value | None:  # noqa: ANN401
+def value_at(setting: Any, tensor: str, depth: float) -> Scalar | None:  # noqa: ANN401
     """What a sound setting says of a tensor; None where no filter of it matches.
 
     The first condition holds whose filter is a part of the tensor's name; none and ``*`` match
@@ -100,7 +100,7 @@ def value_at(setting: Any, tensor: str, depth: float) -> Value | None:  # noqa: 
     return None
 
 
-def _plain(value: Value) -> Value:
+def _plain(value: Scalar) -> Scalar:
     """Text that is a number as that number, as mergekit's own YAML reader leaves ``1e-3``."""
     if isinstance(value, str):
         try:
@@ -110,7 +110,7 @@ def _plain(value: Value) -> Value:
     return value
 
 
-def _on_gradient(values: list[Value], depth: float) -> Value:
+def _on_gradient(values: list[Scalar], depth: float) -> Scalar:
     """Between the values of evenly spaced knots; of what are no numbers, the knot before."""
     place = depth * (len(values) - 1)
     before = min(int(place), len(values) - 1)
@@ -127,7 +127,7 @@ def rounded(value: float) -> float:
     return float(f"{value:.{_DIGITS}g}") + 0.0
 
 
-def as_kind_of(default: Value | None, value: Value) -> Value:
+def as_kind_of(default: Value | None, value: Value) -> Scalar:
     """A value as a number, whole number or flag, whichever the parameter's default is.
 
     Raises:
@@ -138,7 +138,7 @@ def as_kind_of(default: Value | None, value: Value) -> Value:
         if text not in (*_TRUE, *_FALSE):
             raise ValueError(f"must be true or false, found {value!r}")
         return text in _TRUE
-    if isinstance(value, str):
+    if isinstance(value, str | tuple):
         raise ValueError(f"must be a number, found {value!r}")  # noqa: TRY004 - a wrong file
     if isinstance(default, int) and float(value).is_integer():
         return int(value)

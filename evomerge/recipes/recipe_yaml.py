@@ -9,7 +9,14 @@ from typing import Any
 from evomerge.core.errors import ConfigError
 from evomerge.core.model_spelling import map_parts
 from evomerge.core.near_names import unknown
-from evomerge.core.recipe import Recipe, Rule, Source, name_parts, slices_of
+from evomerge.core.recipe import (
+    Recipe,
+    Rule,
+    Source,
+    name_parts,
+    parameters_of,
+    slices_of,
+)
 from evomerge.recipes.yaml_text import YamlError, dump_yaml, load_yaml
 
 _VERSION = 1
@@ -94,8 +101,8 @@ def _rule(rule: Mapping[str, Any]) -> Rule:
     layers = rule.get("layers")
     return Rule(
         operator=rule["operator"],
-        models={name: dict(parameters or {}) for name, parameters in rule["models"].items()},
-        parameters=dict(rule.get("parameters") or {}),
+        models={name: parameters_of(own) for name, own in rule["models"].items()},
+        parameters=parameters_of(rule.get("parameters")),
         layers=(layers[0], layers[1]) if layers is not None else None,
         contains=name_parts(rule.get("contains")),
     )
@@ -159,11 +166,18 @@ def _are_parameters(value: Any) -> bool:  # noqa: ANN401 - anything YAML can hol
     return value is None or (
         isinstance(value, dict)
         and all(map(_is_text, value))
-        and all(
-            isinstance(v, int | bool | str) or (isinstance(v, float) and math.isfinite(v))
-            for v in value.values()
-        )
+        and all(isinstance(v, bool | str) or _is_number_or_several(v) for v in value.values())
     )
+
+
+def _is_number_or_several(value: Any) -> bool:  # noqa: ANN401 - anything YAML can hold
+    if isinstance(value, list):
+        return all(map(_is_number, value))
+    return _is_number(value)
+
+
+def _is_number(value: Any) -> bool:  # noqa: ANN401 - anything YAML can hold
+    return _is_whole(value) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _are_models(value: Any) -> bool:  # noqa: ANN401 - anything YAML can hold

@@ -10,6 +10,7 @@ _LARGE = 10_000
 _UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _MINUTE, _HOUR = 60, 3600
 _SMALL = 0.001
+_LONGEST_GENE = 80
 
 
 def number(value: float) -> str:
@@ -49,8 +50,11 @@ def signed_interval(interval: Interval) -> str:
 
 
 def gene(value: GeneValue) -> str:
-    """A gene's value, floats to four digits."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    """A gene's value, floats to four digits, long texts by their beginning."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    text = str(value)
+    return text if len(text) <= _LONGEST_GENE else f"{text[: _LONGEST_GENE - 1]}…"
 
 
 def duration(seconds: float) -> str:

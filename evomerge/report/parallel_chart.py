@@ -91,7 +91,7 @@ def leading_genes(summary: Summary, most: int) -> list[GeneFacts]:
 
     Numbers by the absolute rank correlation (Spearman), choices by the correlation ratio.
     """
-    genes = list(summary.facts.genes)
+    genes = [gene for gene in summary.facts.genes if gene.kind != "splits"]  # whole tables
     candidates = summary.facts.complete("candidate")
     if len(genes) <= most or not candidates:
         return genes[:most]

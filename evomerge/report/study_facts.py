@@ -27,7 +27,7 @@ class GeneFacts:
     """A gene as the report needs it."""
 
     name: str
-    kind: Literal["float", "int", "choice"]
+    kind: Literal["float", "int", "choice", "splits"]
     low: float | None = None
     high: float | None = None
     log: bool = False

@@ -8,6 +8,7 @@ from evomerge.core.objectives import Objective, losses
 from evomerge.core.pareto import front_mask, hypervolume, reference_point
 from evomerge.search.smoothing import smoothed_losses
 from evomerge.spaces.genes import Gene, genome_to_unit
+from evomerge.spaces.splits_gene import SplitsGene
 from evomerge.store.trials import Trial
 
 _CONSIDERED = 400
@@ -40,7 +41,9 @@ def finalists(
     chosen = [by_number[number] for number in considered]
     if not chosen:
         return []
-    points = np.array([genome_to_unit(genes, t.genome or {}) for t in chosen])
+    # A table has no place in the unit cube at which another one would tell of it.
+    placed = () if any(isinstance(gene, SplitsGene) for gene in genes) else genes
+    points = np.array([genome_to_unit(placed, t.genome or {}) for t in chosen])
     errors = [[e.standard_error for e in t.estimates] for t in chosen]
     made = smoothed_losses(points, np.array([own[n] for n in considered]), errors)
     if len(objectives) == 1:

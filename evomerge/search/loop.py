@@ -11,6 +11,7 @@ from evomerge.optimizers.contract import Optimizer
 from evomerge.search.asking import Asking, Heard, covers, only
 from evomerge.search.budget import Budget, Spent, affordable, exhausted
 from evomerge.search.final_scoring import FinalScoring
+from evomerge.search.item_scores import item_scores, with_item_scores
 from evomerge.search.objective_values import ObjectiveValues
 from evomerge.search.observer import Observer, Phase, Progress
 from evomerge.search.race import BEFORE_ALL, Rivals, hopeless
@@ -65,7 +66,7 @@ class Search:
         self._budget = budget
         self._asking = Asking(parts.workers, parts.store, parts.scoring, parts.observer.workers)
         self._first_candidate = 1 + len(parts.space.baselines())
-        self._candidates = replay(parts.store, parts.optimizer, parts.scoring.objectives)
+        self._candidates = replay(parts.store, parts.optimizer, parts.scoring)
         self._trials = {trial.number: trial for trial in parts.store.trials()}
         self._standings = Standings(parts.scoring.objectives, [])
         self._rivals = Rivals()
@@ -324,6 +325,8 @@ class Search:
             return replace(ended, status="failed", failure=heard.result)
         try:
             estimates = self._values.of(trial, only(heard.responses, items))
+            if self._parts.optimizer.learns_from_items:  # which some metrics do not allow
+                item_scores(self._scoring.objectives, only(heard.responses, items))
         except TrialError as error:
             return replace(ended, status="failed", failure=Failed("score", str(error)))
         return replace(ended, status="complete", estimates=estimates)
@@ -336,8 +339,12 @@ class Search:
         self._rungs.pop(trial.number, None)
         self._rank(ended)
         if ended.kind == "candidate":
-            told = outcome(ended, self._scoring.objectives)
-            self._parts.optimizer.tell({ended.number - self._first_candidate: told})
+            aims, optimizer = self._scoring.objectives, self._parts.optimizer
+            told = outcome(ended, aims)
+            if optimizer.learns_from_items:
+                search_items = self._scoring.items["search"]
+                told = with_item_scores(told, aims, heard.responses, search_items)
+            optimizer.tell({ended.number - self._first_candidate: told})
         self._free_in_a_row = 0 if ended.item_evaluations else self._free_in_a_row + 1
         self._report(ended)
 

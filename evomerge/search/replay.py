@@ -3,22 +3,21 @@
 from collections.abc import Sequence
 
 from evomerge.core.errors import StoreError
-from evomerge.core.objectives import Objective
-from evomerge.core.outcomes import Candidate
+from evomerge.core.outcomes import Candidate, Outcome
 from evomerge.optimizers.contract import Optimizer
+from evomerge.search.item_scores import with_item_scores
+from evomerge.search.scoring import Scoring
 from evomerge.store.study_store import StudyStore
-from evomerge.store.trials import outcome
+from evomerge.store.trials import Trial, outcome
 
 
-def replay(
-    store: StudyStore, optimizer: Optimizer, objectives: Sequence[Objective]
-) -> dict[int, Candidate]:
+def replay(store: StudyStore, optimizer: Optimizer, scoring: Scoring) -> dict[int, Candidate]:
     """Bring a fresh optimizer to where the study's history ends.
 
     Args:
         store: The study.
         optimizer: Made with the study's seed and settings, not used yet.
-        objectives: The study's.
+        scoring: The study's.
 
     Returns:
         Every candidate replayed, by trial number.
@@ -39,11 +38,19 @@ def replay(
         else:
             optimizer.tell(
                 {
-                    replayed[number].id: outcome(trials[number], tuple(objectives))
+                    replayed[number].id: _told(store, optimizer, scoring, trials[number])
                     for number in event.trials
                 }
             )
     return replayed
+
+
+def _told(store: StudyStore, optimizer: Optimizer, scoring: Scoring, trial: Trial) -> Outcome:
+    told = outcome(trial, scoring.objectives)
+    if not optimizer.learns_from_items:
+        return told
+    known = store.responses(trial.recipe.digest, scoring.settings, scoring.versions)
+    return with_item_scores(told, scoring.objectives, known, scoring.items["search"])
 
 
 def _diverged(

@@ -93,9 +93,7 @@ class LayerMovesSpace(SearchSpace):
         self._sources = [*self._experts, *taken]
         options = (*self._sources, *spec.operators, SKIP, BACK)
         moves = models.layers + spec.spare
-        self.most_layers = spec.most_layers or moves
-        """Depth of the deepest model that a genome can mean."""
-
+        self._most_layers = spec.most_layers or moves
         self._genes = tuple(ChoiceGene(f"move {k}", options) for k in range(1, moves + 1))
 
     @property
@@ -103,17 +101,21 @@ class LayerMovesSpace(SearchSpace):
         """The moves in order."""
         return self._genes
 
+    @property
+    def most_layers(self) -> int:
+        """Depth of the deepest model that a genome can mean."""
+        return self._most_layers
+
     def decode(self, genome: Genome) -> Recipe:
         """Slices of neighbouring layers that come from the same place, one rule each."""
         layers = self._walked([str(genome[gene.name]) for gene in self._genes])
-        # Where differences to a base are merged, it takes part in every slice.
-        bases = [n for o in dict.fromkeys(o for o, _ in layers) for n in self._base_of(o)][:1]
         slices: list[Slice] = []
         rules: list[Rule] = []
         first = 0
         for origin, start, stop in _runs(layers):
             members = [origin] if origin in self._sources else self._experts
-            slices.append(Slice(dict.fromkeys([*bases, *members], (start, stop))))
+            taking_part = dict.fromkeys([*self._base_of(origin), *members], (start, stop))
+            slices.append(Slice(taking_part))
             rules.append(self._rule(origin, (first, first + stop - start)))
             first += stop - start
         return self._recipe(slices, rules)
@@ -139,7 +141,7 @@ class LayerMovesSpace(SearchSpace):
 
     def _walked(self, moves: Sequence[str]) -> _Layers:
         """What the moves append, and what follows where they run out."""
-        depth, most = self._models.layers, self.most_layers
+        depth, most = self._models.layers, self._most_layers
         layers: _Layers = []
         cursor = 0
         for move in moves:
@@ -181,7 +183,7 @@ class LayerMovesSpace(SearchSpace):
             origin in self._operators
             and (rule == self._rule(origin, None) or _is_plain_mean(rule, self._experts))
         )
-        depth = min(self._models.layers, self.most_layers)
+        depth = min(self._models.layers, self._most_layers)
         return [(origin, layer) for layer in range(depth)] if known else None
 
     def _layers_of(self, recipe: Recipe) -> _Layers | None:

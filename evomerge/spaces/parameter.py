@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeGuard
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from evomerge.core.errors import ConfigError
 from evomerge.core.near_names import unknown
 from evomerge.core.outcomes import GeneValue, Genome
-from evomerge.core.recipe import Recipe, Rule, Value
+from evomerge.core.recipe import Recipe, Rule, Scalar, Value
 from evomerge.spaces.baselines import plain_baselines
 from evomerge.spaces.genes import FLOAT_DIGITS, ChoiceGene, Gene
 from evomerge.spaces.ranges import Axis, ParameterRange, Range
@@ -22,7 +22,7 @@ SMALLEST_WEIGHT_SUM = 1e-3
 _DIVIDE = ("normalize", "normalize_weights")
 """Flags, on by default, that divide by the sum of weights."""
 
-_Values = Mapping[tuple[str | None, str], Value]
+_Values = Mapping[tuple[str | None, str], Scalar]
 """Values by (expert, or None for the merge as a whole; parameter)."""
 
 
@@ -97,7 +97,7 @@ class _Setting:
         plain = f"{self.expert}.{self.parameter}" if own else self.parameter
         return f"{plain} {section.label(axes)}".strip()
 
-    def value(self, genome: Genome, section: Section) -> Value:
+    def value(self, genome: Genome, section: Section) -> Scalar:
         """The fixed value, or the gene's."""
         if self.bounds.value is not None:
             return self.bounds.value
@@ -371,7 +371,7 @@ def _nearest(gene: Gene, value: Value) -> GeneValue | None:
     return gene.from_unit(gene.to_unit(value)) if _is_number(value) else None
 
 
-def _is_number(value: Value) -> bool:
+def _is_number(value: Value) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -381,7 +381,7 @@ def _on_the_line(start: float, end: float, share: float) -> float:
     return min(max(start, end), max(min(start, end), value)) + 0.0
 
 
-def _with_safe_weights(models: dict[str, dict[str, Value]]) -> dict[str, dict[str, Value]]:
+def _with_safe_weights(models: dict[str, dict[str, Scalar]]) -> dict[str, dict[str, Scalar]]:
     weights = [float(p["weight"]) for p in models.values() if "weight" in p]
     if not weights or abs(sum(weights)) >= SMALLEST_WEIGHT_SUM:
         return models

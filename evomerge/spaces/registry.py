@@ -9,11 +9,15 @@ from pydantic import BaseModel, ValidationError
 from evomerge.core.errors import ConfigError
 from evomerge.core.near_names import unknown
 from evomerge.core.plugins import Registry
+from evomerge.spaces.layer_moves import LayerMovesSpace, LayerMovesSpec
 from evomerge.spaces.parameter import ParameterSpace, ParameterSpaceSpec
 from evomerge.spaces.space import OperatorSignature, SearchSpace, SourceModels
+from evomerge.spaces.splits import SplitsSpace, SplitsSpaceSpec
 
 PARAMETER = "parameter"
 """The kind of a space that names none."""
+
+SPLITS = "splits"
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,17 @@ SPACES = Registry(
             "operator parameters per expert, layer group and component",
             ParameterSpaceSpec,
             ParameterSpace,
-        )
+        ),
+        SPLITS: SpaceKind(
+            "runs of rows, each a mixture of the seed models: what m2n2 recombines",
+            SplitsSpaceSpec,
+            SplitsSpace,
+        ),
+        "layer_moves": SpaceKind(
+            "layers of the sources stacked by moves: take, merge, skip, go back",
+            LayerMovesSpec,
+            LayerMovesSpace,
+        ),
     },
     SpaceKind,
 )

@@ -8,6 +8,7 @@ from typing import Literal
 from evomerge.core.outcomes import Genome
 from evomerge.core.recipe import Recipe, Rule, Source, Value
 from evomerge.spaces.genes import Gene
+from evomerge.spaces.splits_geometry import SeedWeights
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,9 @@ class SourceModels:
     """Tokenizer of every recipe, by which embeddings are merged token by token; None: the
     reference model's, row by row."""
 
+    weights: SeedWeights | None = None
+    """Rows and inner products of the opened models; nothing is read before it is asked for."""
+
     @property
     def sources(self) -> tuple[Source, ...]:
         """Base first, then the experts."""
@@ -93,6 +97,11 @@ class SearchSpace(ABC):
     @abstractmethod
     def genes(self) -> tuple[Gene, ...]:
         """The genes in a fixed order, names unique."""
+
+    @property
+    def most_layers(self) -> int | None:
+        """Depth of the deepest recipe; None where all are as deep as the sources."""
+        return None
 
     @abstractmethod
     def decode(self, genome: Genome) -> Recipe:

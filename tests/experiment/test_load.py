@@ -65,7 +65,7 @@ def test_presets_are_filled_in_and_left_out_keys_have_defaults(write):
     assert spec.space.operator == ("ties",)
     assert spec.space.layer_groups == 2
     assert spec.fitness.items.search == (20,)
-    assert (spec.seed, spec.optimizer.name, spec.workers.kind) == (0, "nsga2", None)
+    assert (spec.seed, spec.optimizer.name, spec.workers.kind) == (0, "", None)
     assert (spec.evaluation.device, spec.device) == ("auto", "cpu")
 
 

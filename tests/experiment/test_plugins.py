@@ -17,7 +17,7 @@ PLUGIN = '''
 from pydantic import BaseModel, ConfigDict, Field
 
 from evomerge.core.recipe import Rule
-from evomerge.optimizers.options import RandomSearchOptions
+from evomerge.optimizers.design_options import RandomSearchOptions
 from evomerge.optimizers.random_search import RandomSearch
 from evomerge.optimizers.registry import OptimizerEntry
 from evomerge.spaces.baselines import plain_baselines

@@ -119,7 +119,7 @@ def test_model_folders_are_found_from_the_recipes_folder(tmp_path):
         ({"models": "layers: [0, 1.5], models"}, "rule 1: 'layers' must be"),
         ({"models": "parameters: [1], models"}, "rule 1: 'parameters' must be"),
         ({"models": "parameters: {t: .nan}, models"}, "rule 1: 'parameters' must be"),
-        ({"1e-3": "[1]"}, "rule 1: 'models' must be"),
+        ({"1e-3": "[x]"}, "rule 1: 'models' must be"),
         ({"models": "contains: [], models"}, "rule 1: 'contains' must be a part of tensor"),
         ({"models": "contains: [mlp, 3], models"}, "rule 1: 'contains' must be"),
         ({"rules:": "slices: {a: [0, 2]}\nrules:"}, "'slices' must be a list of mappings"),

@@ -61,8 +61,8 @@ def test_a_source_or_an_operator_appends_the_layer_at_the_cursor():
     assert made_of == [["e2"], ["e1", "e2", "e3"], ["e1", "e2", "e3"], ["e1"]]
     for layer, models in enumerate(made_of):
         assert [recipe.source_layer(model, layer) for model in models] == [layer] * len(models)
-    # Of which TIES takes differences, so that every slice must have its layers.
-    assert [recipe.source_layer("base", layer) for layer in range(4)] == [0, 1, 2, 3]
+    # Only where TIES takes differences to it.
+    assert [recipe.source_layer("base", layer) for layer in range(4)] == [None, None, 2, None]
     operators = [recipe.rule_for(f"layers.{k}.mlp").operator for k in range(4)]
     assert operators == ["passthrough", "linear", "ties", "passthrough"]
 

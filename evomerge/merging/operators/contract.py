@@ -9,63 +9,16 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from evomerge.core.errors import ConfigError, EvomergeError, TrialError
 from evomerge.core.near_names import unknown
-from evomerge.core.recipe import Parameters, Rule, Value
+from evomerge.core.recipe import Parameters, Rule
+from evomerge.merging.operators.parameter import Parameter as Parameter
+from evomerge.merging.operators.parameter import Settings as Settings
 
 if TYPE_CHECKING:
     from torch import Tensor, dtype
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """Something a recipe may set for an operator."""
-
-    name: str
-    kind: Literal["number", "flag"]
-    default: float | bool
-    summary: str
-    per_model: bool = False
-    """One value a model; a value given for the whole merge holds for models without one."""
-
-    low: float = -math.inf
-    high: float = math.inf
-
-    def problem(self, value: Value) -> str | None:
-        """Why the value is not allowed, or None."""
-        if self.kind == "flag":
-            return None if isinstance(value, bool) else f"must be true or false, got {value!r}"
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return f"must be a number, got {value!r}"
-        if not math.isfinite(value) or not self.low <= value <= self.high:
-            bounds = f" from {self.low:g} to {self.high:g}" if self.low > -math.inf else ""
-            return f"must be a finite number{bounds}, got {value!r}"
-        return None
-
-
-@dataclass(frozen=True)
-class Settings:
-    """An operator's parameters with every default filled in."""
-
-    models: tuple[Parameters, ...]
-    """Per-model parameters, in the order of the tensors."""
-
-    whole: Parameters
-    """Parameters of the merge as a whole."""
-
-    def of_models(self, name: str) -> list[float]:
-        """A numeric per-model parameter, one value a model."""
-        return [float(parameters[name]) for parameters in self.models]
-
-    def number(self, name: str) -> float:
-        """A numeric parameter of the merge as a whole."""
-        return float(self.whole[name])
-
-    def flag(self, name: str) -> bool:
-        """A true/false parameter of the merge as a whole."""
-        return bool(self.whole[name])
 
 
 @dataclass(frozen=True)
@@ -225,6 +178,9 @@ class Operator:
     zero_weight_drops_out: bool = False
     """A model of weight 0 adds nothing, so its tensors need not be read."""
 
+    settings_problem: Callable[[Settings], str | None] | None = None
+    """Why parameters that are each allowed do not go together, or None."""
+
     def settings(self, models: Mapping[str, Parameters], whole: Parameters) -> Settings:
         """All parameters of a rule with defaults filled in.
 
@@ -234,6 +190,9 @@ class Operator:
         problems = self.parameter_problems(models, whole)
         if problems:
             raise ConfigError(problems)
+        return self._with_defaults(models, whole)
+
+    def _with_defaults(self, models: Mapping[str, Parameters], whole: Parameters) -> Settings:
         return Settings(
             tuple(
                 {
@@ -277,6 +236,9 @@ class Operator:
             problems += self._value_problems(
                 {n: v for n, v in own.items() if n not in misplaced}, known, where
             )
+        if self.settings_problem is not None and not problems:
+            problem = self.settings_problem(self._with_defaults(models, whole))
+            problems += [f"{self.name}: {problem}."] if problem else []
         return problems
 
     def _value_problems(

@@ -26,6 +26,7 @@ from evomerge.merging.operators.pcb import PCB
 from evomerge.merging.operators.ram import RAM, RAMPLUS_TL
 from evomerge.merging.operators.regmean import REGMEAN
 from evomerge.merging.operators.sce import SCE
+from evomerge.merging.operators.segments import SEGMENTS
 from evomerge.merging.operators.slerp import SLERP
 from evomerge.merging.operators.star import STAR
 from evomerge.merging.operators.task_arithmetic import TASK_ARITHMETIC
@@ -68,6 +69,7 @@ _OWN = (
     FISHER,
     REGMEAN,
     AIM,
+    SEGMENTS,
 )
 
 OPERATORS = Registry("operators", {operator.name: operator for operator in _OWN}, Operator)
