@@ -2,23 +2,35 @@
 
 import functools
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import pytest
 
-from evomerge.core.outcomes import Candidate, Failed, Outcome, Scored
+from evomerge.core.outcomes import Candidate, Failed, Genome, Outcome, Scored
 from evomerge.optimizers.contract import Optimizer
 from evomerge.optimizers.options import Parallel
-from evomerge.optimizers.registry import OPTIMIZERS, check_options
+from evomerge.optimizers.registry import OPTIMIZERS, check_options, make_optimizer
 from evomerge.spaces.genes import ChoiceGene, FloatGene, Gene, IntGene
 
 FAILED = Failed("merge", "out of memory")
 
-NOTHING_LEARNED = {"random", "sobol", "grid", "soups"}
-"""Baselines that go by a plan and do not search on where scores are good."""
+CHEAP: dict[str, dict[str, object]] = {
+    "bayesian": {"design": 12, "batch": 24, "points": 32, "samples": 8},
+    "map_surrogate": {"design": 20, "population": 16, "generations": 3},
+}
+"""Options with which slow optimizers come to their models soon and spend little time on them."""
 
-NOTHING_DRAWN = {"grid", "soups"}
-"""Searches that are the same for every seed."""
+
+def make(
+    name: str,
+    genes: Sequence[Gene],
+    objectives: int,
+    seed: int,
+    initial: Sequence[Genome] = (),
+    **options: object,
+) -> Optimizer:
+    """An optimizer with options that make it quick."""
+    return make_optimizer(name, CHEAP.get(name, {}) | options, genes, objectives, seed, initial)
 
 
 def mixed_genes(count: int) -> list[Gene]:
@@ -102,7 +114,7 @@ def recorded_search(
     rng = random.Random(5)
     log: list[tuple[str, object]] = []
     waiting: list[Candidate] = []
-    while len(log) < 160 and (waiting or not optimizer.finished):
+    while len(log) < 90 and (waiting or not optimizer.finished):
         free = workers - len(waiting)
         asked = optimizer.ask(free)
         log.append(("ask", (free, asked)))

@@ -62,7 +62,6 @@ _MOST_LENGTHSCALES = 50
 _MOST_POINTS = 300
 """Points that a model is fitted to, the newest; the time grows with the cube of it."""
 
-
 _BY_ACQUISITION = 2
 """Candidates of a batch by acquisition value; the rest by Thompson samples."""
 
@@ -73,7 +72,7 @@ _MOST_NUMBERS = 60_000
 """Numbers that points are made of: fewer points are looked at where there are many columns."""
 
 _FIT_STEPS = 8
-
+"""Steps of L-BFGS at most; they go on from where the last fit ended up."""
 
 _AUGMENTATION = 0.05
 """Weight of the sum beside the worst objective in Chebyshev's scalarisation (ParEGO)."""
@@ -176,17 +175,20 @@ class Bayesian(Generational):
             feasible = np.ones(len(losses), dtype=bool)
         if len(losses) < 2 or not (losses.max(axis=0) > losses.min(axis=0)).any():
             return []
-        newest = slice(-_MOST_POINTS, None)
+        newest = _modelled_rows(feasible)
         targets, variances = targets_of(
             losses[newest], None if errors is None else errors[newest]
         )
+        units, feasible = self._known.units[newest], feasible[newest]
+        rows: list[Units] = []
         with _fence(int(self._rng.integers(2**31))):
             try:
-                model = self._model(self._known.units[newest], targets, variances)
-                return self._picked(model, targets, feasible[newest], size)
+                model = self._model(units, targets, variances)
+                for row in self._picked(model, units[feasible], targets[feasible], size):
+                    rows.append(row)  # at once: those before an error are marked as seen
             except (NanError, NotPSDError) as error:
                 _logger.info("no model of %d candidates: %s", len(losses), error)
-                return []
+        return rows
 
     def _model(self, units: Units, targets: Array, variances: Array | None) -> SingleTaskGP:
         """Gaussian processes with the kept hyperparameters, or with new ones after growth."""
@@ -211,28 +213,25 @@ class Bayesian(Generational):
         return model
 
     def _picked(
-        self, model: SingleTaskGP, targets: Array, feasible: NDArray[np.bool_], size: int
-    ) -> list[Units]:
-        best = self._known.units[-_MOST_POINTS:][feasible][
-            hardest_to_improve(targets[feasible])
-        ]
+        self, model: SingleTaskGP, units: Units, targets: Array, size: int
+    ) -> Iterator[Units]:
+        """Up to so many new points, by what is known of feasible units."""
+        best = units[hardest_to_improve(targets)]
         count = self._looked_at
         points = np.concatenate(
             [self._points.even(count), self._points.around(best, count // 2)]
         )
         points = self._encoded.snapped(points)
         pending = self._pending()
-        rows: list[Units] = []
+        by_acquisition = min(size, _BY_ACQUISITION)
         with torch.no_grad():
-            for _ in range(min(size, _BY_ACQUISITION)):
-                value = self._acquisition(model, targets[feasible], best, pending)
-                ranked = self._ranked(value, points)
-                row = self._first_unseen(ranked)
-                rows += row
+            for _ in range(by_acquisition):
+                value = self._acquisition(model, targets, best, pending)
+                row = self._first_unseen(self._ranked(value, points))
                 pending = np.concatenate([pending, *(r[None, :] for r in row)])
-            for drawn in self._thompson(model, targets[feasible], points, size - len(rows)):
-                rows += self._first_unseen(drawn)
-        return rows
+                yield from row
+            for drawn in self._thompson(model, targets, points, size - by_acquisition):
+                yield from self._first_unseen(drawn)
 
     def _ranked(self, value: AcquisitionFunction, points: Units) -> Units:
         """Points and others near the best of them, by falling acquisition value."""
@@ -301,7 +300,6 @@ class Bayesian(Generational):
         """For each of so many draws from the model, points by falling value in that draw."""
         if count <= 0:
             return
-        points = points[: self._looked_at]
         drawn = model.posterior(self._inputs(points)).rsample(torch.Size([count]))
         chance = self._chance(points)
         for draw in drawn:
@@ -343,6 +341,13 @@ class _Scalarised:
         shares = (samples - self._low) / self._range - 1.0
         weighted = shares * self._weights
         return weighted.amin(dim=-1) + _AUGMENTATION * weighted.sum(dim=-1)
+
+
+def _modelled_rows(feasible: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The newest, half of the places being kept for feasible ones however old."""
+    kept = np.flatnonzero(feasible)[-(_MOST_POINTS // 2) :]
+    others = np.setdiff1d(np.arange(len(feasible)), kept)[-(_MOST_POINTS - len(kept)) :]
+    return np.sort(np.concatenate([kept, others]))
 
 
 @contextmanager

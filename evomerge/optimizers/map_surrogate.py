@@ -140,21 +140,21 @@ class MapSurrogate(Generational):
 
     def _filled(self, rows: list[Units], size: int) -> list[Units]:
         """Rows made up to a number by children of the best and, at last, by fresh points."""
-        best = self._known.best
+        best: Units | None = None  # found only where it is needed: it takes all outcomes
         for attempt in range(ATTEMPTS):
             if len(rows) >= size:
                 break
+            best = self._known.best if best is None else best
             vary = len(best) > 0 and attempt < ATTEMPTS // 2
-            rows += self._unseen.take(
-                (self._children if vary else self._fresh)(size - len(rows))
-            )
+            missing = size - len(rows)
+            drawn = self._children(best, missing) if vary else self._fresh(missing)
+            rows += self._unseen.take(drawn)
         return rows
 
     def _fresh(self, count: int) -> Units:
         return latin_hypercube(self._rng, count, len(self._genes))
 
-    def _children(self, count: int) -> Units:
-        best = self._known.best
+    def _children(self, best: Units, count: int) -> Units:
         parents = self._rng.integers(len(best), size=(2, (count + 1) // 2))
         return self._variation.children(best[parents])[:count]
 

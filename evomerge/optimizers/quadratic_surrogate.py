@@ -20,6 +20,13 @@ _MOST_POINTS = 500
 """Points fitted, the newest, since they lie where the search is now."""
 
 
+_LARGEST_ERROR = 1e300
+"""Stands for a standard error on the link's scale that is beyond all numbers."""
+
+_MOST_UNCERTAIN = 1e6
+"""Standard errors by the median one from which on points have no weight to speak of."""
+
+
 @dataclass(frozen=True, eq=False)
 class Terms:
     """Which columns and products of two columns a function is a weighted sum of."""
@@ -152,11 +159,13 @@ def _forms(encoded: EncodedGenes) -> list[Terms]:
 def _weights(link: Link, losses: Array, errors: Array | None) -> Array | None:
     if errors is None:
         return None
-    linked = np.clip(errors * link.slope(losses), 0.0, 1e100)
+    with np.errstate(over="ignore", invalid="ignore"):  # steep links, losses next to 0
+        linked = np.nan_to_num(errors * link.slope(losses), posinf=_LARGEST_ERROR)
     typical = float(np.median(linked))
     if typical <= 0:
         return None
-    return np.asarray(1.0 / ((linked / typical) ** 2 + 1.0) + 1e-12)
+    ratio = np.minimum(linked, _MOST_UNCERTAIN * typical) / typical
+    return np.asarray(1.0 / (ratio**2 + 1.0))
 
 
 def _fit(link: Link, terms: Terms, problem: RidgeProblem, losses: Array) -> QuadraticFit:

@@ -85,9 +85,11 @@ class Soups(Generational):
                 "so; give 'weight' a range under 'space.experts', or use nsga2."
             )
         number_of = {gene: k for k, own in enumerate(self._models.values()) for gene in own}
-        self._model_of = [number_of.get(gene.name) for gene in genes]
+        self._model_of = np.array([number_of.get(gene.name, -1) for gene in genes])
         self._none = np.array([_nearest(gene, 0.0) for gene in genes])
         self._full = np.array([_full(gene) for gene in genes])
+        self._units_none = _units_of(genes, self._none)
+        self._units_full = _units_of(genes, self._full)
         self._initial = units_of_genomes(genes, initial)
         self._soup: _Soup | None = None
         self._order: list[int] | None = None  # models to try; None until all are scored alone
@@ -120,19 +122,18 @@ class Soups(Generational):
 
     def _alone(self) -> list[Proposal]:
         """The initial genomes, and each model alone unless it is one of them."""
-        singles = {
-            self._key(self._units(shares)): k
-            for k, shares in enumerate(np.eye(len(self._models)))
-        }
-        proposals = []
-        for row in self._initial:
-            proposals.append(Proposal(row, singles.pop(self._key(row), None)))
-        proposals += [
+        alone = [
             Proposal(self._units(shares), k)
             for k, shares in enumerate(np.eye(len(self._models)))
-            if k in singles.values()
         ]
-        return proposals
+        if not len(self._initial):
+            return alone
+        singles = {self._key(proposal.units): proposal for proposal in alone}
+        proposals = []
+        for row in self._initial:
+            same = singles.pop(self._key(row), None)
+            proposals.append(Proposal(row, None if same is None else same.note))
+        return [*proposals, *singles.values()]
 
     def _sort(self, alone: Sequence[tuple[int, Outcome]]) -> None:
         order = np.argsort(mean_ranks([o for _, o in alone], self._objectives), kind="stable")
@@ -180,16 +181,12 @@ class Soups(Generational):
 
     def _units(self, shares: Shares) -> Units:
         """The point of a soup: weights between none and full, all else as it is."""
-        share = np.array([1.0 if k is None else shares[k] for k in self._model_of])
+        share = np.where(self._model_of < 0, 1.0, shares[self._model_of])
         values = self._none + share * (self._full - self._none)
-        return np.array(
-            [
-                0.5 / len(gene.options)
-                if isinstance(gene, ChoiceGene)
-                else gene.to_unit(float(value))
-                for gene, value in zip(self._genes, values, strict=True)
-            ]
-        )
+        units = np.where(share == 1, self._units_full, self._units_none)
+        for k in np.flatnonzero((share != 0) & (share != 1)):
+            units[k] = self._genes[k].to_unit(float(values[k]))
+        return units
 
     def _key(self, units: Units) -> tuple[object, ...]:
         return tuple(genome_from_unit(self._genes, units.tolist()).values())
@@ -206,6 +203,18 @@ def models_of(genes: Sequence[Gene]) -> Mapping[str, list[str]]:
         for name in numbers:
             models.setdefault(name.partition(".")[0], []).append(name)
     return models
+
+
+def _units_of(genes: Sequence[Gene], values: NDArray[np.float64]) -> Units:
+    """``(genes,)`` point at which number genes have the values, choices the first option."""
+    return np.array(
+        [
+            0.5 / len(gene.options)
+            if isinstance(gene, ChoiceGene)
+            else gene.to_unit(float(value))
+            for gene, value in zip(genes, values, strict=True)
+        ]
+    )
 
 
 def _nearest(gene: Gene, value: float) -> float:

@@ -61,6 +61,10 @@ class MapSurrogateOptions(Parallel):
                 "'nested' decides about a pair when all of it is known; leave 'asynchronous' "
                 "and 'ahead' out"
             )
+        if self.preference is not None and not self.nested:
+            raise ValueError(
+                "'preference' has an effect with 'nested: true' only; leave it out"
+            )
         return self
 
 

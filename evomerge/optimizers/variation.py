@@ -1,5 +1,6 @@
 """How children are made from parents in the unit cube, whatever the type of each gene."""
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -110,8 +111,8 @@ class UnseenGenomes:
 
     def __init__(self, genes: Sequence[Gene]) -> None:
         self._genes = tuple(genes)
-        self._seen: set[tuple[object, ...]] = set()
-        self._latest: list[tuple[object, ...]] = []  # in the order in which they passed
+        self._seen: set[bytes] = set()  # digests: genomes may have thousands of genes
+        self._latest: list[bytes] = []  # in the order in which they passed
         self._issued = 0
 
     def take(self, units: Units) -> list[Units]:
@@ -119,11 +120,12 @@ class UnseenGenomes:
         rows = []
         for row in units.tolist():
             genome = genome_from_unit(self._genes, row)
-            key = tuple(genome.values())
+            point = np.array(genome_to_unit(self._genes, genome))
+            key = hashlib.blake2b(point.tobytes(), digest_size=16).digest()
             if key not in self._seen:
                 self._seen.add(key)
                 self._latest.append(key)
-                rows.append(np.array(genome_to_unit(self._genes, genome)))
+                rows.append(point)
         return rows
 
     def give_back(self, issued: int) -> None:

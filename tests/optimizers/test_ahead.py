@@ -9,6 +9,7 @@ from optimizer_cases import (
     PARALLEL,
     assert_replayed,
     cases,
+    make,
     mixed_genes,
     recorded_search,
     scored,
@@ -58,7 +59,7 @@ def test_no_optimizer_heeds_the_number_of_workers_or_the_order_in_which_they_end
     name, objectives, ahead
 ):
     def run(workers, seed):
-        optimizer = make_optimizer(name, {"ahead": ahead}, mixed_genes(6), objectives, 3)
+        optimizer = make(name, mixed_genes(6), objectives, 3, ahead=ahead)
 
         def evaluate(candidate):
             if candidate.id % 7 == 3:
@@ -73,7 +74,7 @@ def test_no_optimizer_heeds_the_number_of_workers_or_the_order_in_which_they_end
 @each_parallel
 def test_with_some_proposed_ahead_so_many_workers_never_wait(name, objectives):
     """One more than is ahead is always open, whichever ends first but the longest out."""
-    optimizer = make_optimizer(name, {"ahead": 4}, mixed_genes(6), objectives, 3)
+    optimizer = make(name, mixed_genes(6), objectives, 3, ahead=4)
     is_open = optimizer.ask(5)
     for _ in range(50):
         if optimizer.finished:
@@ -87,8 +88,7 @@ def test_with_some_proposed_ahead_so_many_workers_never_wait(name, objectives):
 @each_parallel
 def test_asynchronously_every_worker_always_has_something_to_do(name, objectives):
     """Whatever order 5 workers end in; and the recorded order replays."""
-    options = {"asynchronous": True}
-    made = [make_optimizer(name, options, mixed_genes(9), objectives, 2) for _ in range(2)]
+    made = [make(name, mixed_genes(9), objectives, 2, asynchronous=True) for _ in range(2)]
     log = recorded_search(made[0], name, objectives, workers=5)
     asks = [content for what, content in log if what == "ask"]
     if not made[0].finished:

@@ -104,6 +104,34 @@ def test_choices_are_found_together_with_numbers():
     assert losses_of(optimizer, loss, 30).min() < 0.01
 
 
+def test_all_of_a_batch_come_nearer_to_the_best_not_only_its_first_two():
+    """By chance 0.6; where the further ones are looked for on even points only, 0.2."""
+
+    def last_batch(seed):
+        optimizer = make_optimizer("bayesian", SMALL | {"batch": 12}, floats(5), 1, seed)
+        for _ in range(5):
+            batch = optimizer.ask(99)
+            losses = [sum((v - 0.3) ** 2 for v in c.genome.values()) for c in batch]
+            optimizer.tell({c.id: Scored((x,)) for c, x in zip(batch, losses, strict=True)})
+        return np.mean(losses[2:])
+
+    assert np.mean([last_batch(seed) for seed in range(2)]) < 0.13
+
+
+def test_feasible_candidates_are_not_forgotten_over_hundreds_of_infeasible_ones():
+    options = {"design": 310, "batch": 2, "points": 16, "samples": 4}
+    optimizer = make_optimizer("bayesian", options, floats(2), 1, 0)
+    first = optimizer.ask(999)
+    optimizer.tell(
+        {
+            c.id: Scored((sum(c.genome.values()),), violation=0.0 if c.id < 5 else 1.0)
+            for c in first
+        }
+    )
+    assert len(first) == 310
+    assert len(optimizer.ask(9)) == 2
+
+
 def test_torch_is_left_as_it_was():
     import torch
 

@@ -14,10 +14,9 @@ import optimizer_cases
 import pytest
 from optimizer_cases import (
     FAILED,
-    NOTHING_DRAWN,
-    NOTHING_LEARNED,
     assert_replayed,
     cases,
+    make,
     mixed_genes,
     numbers_of,
     outcome,
@@ -29,7 +28,7 @@ from optimizer_cases import (
 )
 
 from evomerge.core.outcomes import Candidate, Outcome, Scored
-from evomerge.optimizers.registry import OPTIMIZERS, make_optimizer
+from evomerge.optimizers.registry import OPTIMIZERS
 from evomerge.spaces.genes import ChoiceGene, FloatGene, Gene, IntGene
 
 CASES = cases(1, 3)
@@ -39,7 +38,7 @@ each_number_of_objectives = pytest.mark.parametrize(
 )
 each_that_learns = pytest.mark.parametrize(
     ("name", "objectives"),
-    cases(1, 3, names=[n for n in OPTIMIZERS if n not in NOTHING_LEARNED]),
+    cases(1, 3, names=[n for n, e in OPTIMIZERS.items() if e.draws and not e.never_waits]),
 )
 
 
@@ -47,7 +46,7 @@ each_that_learns = pytest.mark.parametrize(
 @pytest.mark.parametrize("dimension", [1, 60, 2000])
 def test_ids_count_from_zero_and_genomes_lie_in_the_genes(name, objectives, dimension):
     genes = mixed_genes(dimension)
-    optimizer = make_optimizer(name, {}, genes, objectives, seed=1)
+    optimizer = make(name, genes, objectives, seed=1)
     asked = search(optimizer, smooth(name, objectives), 30 if dimension > 1000 else 60)
     assert [c.id for c in asked] == list(range(len(asked)))
     for candidate in asked:
@@ -63,19 +62,19 @@ def test_ids_count_from_zero_and_genomes_lie_in_the_genes(name, objectives, dime
 
 @each_optimizer
 def test_ask_gives_at_least_one_whenever_nothing_is_open(name, objectives):
-    optimizer = make_optimizer(name, {}, mixed_genes(6), objectives, seed=1)
+    optimizer = make(name, mixed_genes(6), objectives, seed=1)
     search(optimizer, smooth(name, objectives), 70, batch=1)
 
 
 @each_optimizer
 def test_ask_for_none_gives_none(name, objectives):
-    optimizer = make_optimizer(name, {}, mixed_genes(6), objectives, seed=1)
+    optimizer = make(name, mixed_genes(6), objectives, seed=1)
     assert optimizer.ask(0) == []
 
 
 @each_optimizer
 def test_ask_never_gives_more_than_asked_for(name, objectives):
-    optimizer = make_optimizer(name, {}, mixed_genes(6), objectives, seed=1)
+    optimizer = make(name, mixed_genes(6), objectives, seed=1)
     open_candidates = optimizer.ask(5)
     assert len(open_candidates) <= 5
     assert len(optimizer.ask(3)) <= 3
@@ -84,22 +83,20 @@ def test_ask_never_gives_more_than_asked_for(name, objectives):
 @each_optimizer
 def test_equal_seeds_give_equal_genomes_and_others_do_not(name, objectives):
     def run(seed: int) -> list[Candidate]:
-        optimizer = make_optimizer(name, {}, mixed_genes(9), objectives, seed)
+        optimizer = make(name, mixed_genes(9), objectives, seed)
         return search(optimizer, smooth(name, objectives), 60)
 
     first = run(3)
     assert run(3) == first
-    if name not in NOTHING_DRAWN:
-        assert run(4) != first
+    assert (run(4) != first) == OPTIMIZERS[name].draws
 
 
 IN_A_FRESH_PROCESS = """
 import json, runpy, sys
-from evomerge.optimizers.registry import make_optimizer
 here = runpy.run_path(sys.argv[1])
 genomes = {}
 for name, objectives in json.loads(sys.argv[2]):
-    optimizer = make_optimizer(name, {}, here["mixed_genes"](9), objectives, 11)
+    optimizer = here["make"](name, here["mixed_genes"](9), objectives, 11)
     asked = here["search"](optimizer, here["smooth"](name, objectives), 60)
     genomes[f"{name}-{objectives}"] = [c.genome for c in asked]
 print(json.dumps(genomes))
@@ -123,7 +120,7 @@ def genomes_of_another_process() -> dict[str, list[dict[str, object]]]:
 def test_genomes_are_the_same_in_another_process_with_another_hash_seed(
     name, objectives, genomes_of_another_process
 ):
-    optimizer = make_optimizer(name, {}, mixed_genes(9), objectives, 11)
+    optimizer = make(name, mixed_genes(9), objectives, 11)
     here = search(optimizer, smooth(name, objectives), 60)
     there = genomes_of_another_process[f"{name}-{objectives}"]
     assert there == [dict(c.genome) for c in here]
@@ -131,14 +128,14 @@ def test_genomes_are_the_same_in_another_process_with_another_hash_seed(
 
 @each_optimizer
 def test_replaying_the_recorded_asks_and_tells_gives_the_recorded_genomes(name, objectives):
-    made = [make_optimizer(name, {}, mixed_genes(9), objectives, 2) for _ in range(2)]
+    made = [make(name, mixed_genes(9), objectives, 2) for _ in range(2)]
     assert_replayed(made[1], recorded_search(made[0], name, objectives))
 
 
 @each_optimizer
 def test_order_and_batches_in_which_outcomes_arrive_do_not_matter(name, objectives):
     def run(shuffle: random.Random | None) -> list[Candidate]:
-        optimizer = make_optimizer(name, {}, mixed_genes(9), objectives, 2)
+        optimizer = make(name, mixed_genes(9), objectives, 2)
         asked: list[Candidate] = []
         for _ in range(4):
             generation = optimizer.ask(24)
@@ -157,13 +154,13 @@ def test_order_and_batches_in_which_outcomes_arrive_do_not_matter(name, objectiv
 
 @each_optimizer
 def test_a_search_in_which_everything_fails_spends_its_budget(name, objectives):
-    optimizer = make_optimizer(name, {}, mixed_genes(9), objectives, 2)
+    optimizer = make(name, mixed_genes(9), objectives, 2)
     search(optimizer, lambda c: FAILED, 70)
 
 
 @each_optimizer
 def test_a_search_recovers_after_whole_generations_failed(name, objectives):
-    optimizer = make_optimizer(name, {}, mixed_genes(9), objectives, 2)
+    optimizer = make(name, mixed_genes(9), objectives, 2)
     search(optimizer, lambda c: FAILED, 40)
     if not optimizer.finished:
         search(optimizer, smooth(name, objectives), 70)
@@ -171,13 +168,13 @@ def test_a_search_recovers_after_whole_generations_failed(name, objectives):
 
 @each_optimizer
 def test_a_search_over_equal_scores_spends_its_budget(name, objectives):
-    optimizer = make_optimizer(name, {}, mixed_genes(9), objectives, 2)
+    optimizer = make(name, mixed_genes(9), objectives, 2)
     search(optimizer, lambda c: outcome(name, c, (0.5,) * objectives), 100)
 
 
 @each_number_of_objectives
 def test_losses_of_any_size_are_taken(name, objectives):
-    optimizer = make_optimizer(name, {}, mixed_genes(9), objectives, 2)
+    optimizer = make(name, mixed_genes(9), objectives, 2)
     rng = random.Random(1)
 
     def extreme(candidate: Candidate) -> Outcome:
@@ -206,13 +203,13 @@ def test_infeasible_candidates_rank_behind_feasible_and_before_failed_ones(name,
         losses = tuple(sum(values) + k * values[k % 3] for k in range(objectives))
         return outcome(name, candidate, losses, violation)
 
-    search(make_optimizer(name, {}, genes, objectives, 2), evaluate, 150)
+    search(make(name, genes, objectives, 2), evaluate, 150)
     assert sum(feasible[-50:]) > 50 / 4  # by chance 50 / 20
 
 
 @each_optimizer
 def test_telling_an_id_never_asked_is_a_key_error(name, objectives):
-    optimizer = make_optimizer(name, {}, mixed_genes(5), objectives, 2)
+    optimizer = make(name, mixed_genes(5), objectives, 2)
     optimizer.ask(2)
     for id_ in (2, 99, -1):
         with pytest.raises(KeyError, match="never asked"):
@@ -221,7 +218,7 @@ def test_telling_an_id_never_asked_is_a_key_error(name, objectives):
 
 @each_optimizer
 def test_telling_an_id_twice_is_a_key_error(name, objectives):
-    optimizer = make_optimizer(name, {}, mixed_genes(5), objectives, 2)
+    optimizer = make(name, mixed_genes(5), objectives, 2)
     told = search(optimizer, smooth(name, objectives), 40)
     for id_ in (0, told[-1].id):
         with pytest.raises(KeyError, match="told before"):
@@ -230,8 +227,8 @@ def test_telling_an_id_twice_is_a_key_error(name, objectives):
 
 @each_optimizer
 def test_a_refused_tell_changes_nothing(name, objectives):
-    optimizer = make_optimizer(name, {}, mixed_genes(5), objectives, 2)
-    untouched = make_optimizer(name, {}, mixed_genes(5), objectives, 2)
+    optimizer = make(name, mixed_genes(5), objectives, 2)
+    untouched = make(name, mixed_genes(5), objectives, 2)
     asked = [each.ask(2) for each in (optimizer, untouched)]
     assert asked[0] == asked[1]
     first = asked[0][0]
@@ -262,7 +259,7 @@ def test_global_generators_and_files_are_left_alone(name, objectives, tmp_path, 
 
     for dimension in (1, 9, 400):
         before = states()
-        optimizer = make_optimizer(name, {}, mixed_genes(dimension), objectives, 2)
+        optimizer = make(name, mixed_genes(dimension), objectives, 2)
         assert states() == before
         count = 30 if dimension > 100 else 60
         search(optimizer, sometimes_failing(name, objectives), count)
@@ -276,7 +273,7 @@ def test_global_generators_have_no_effect(name, objectives):
     def run(global_seed: int) -> list[Candidate]:
         np.random.seed(global_seed)  # noqa: NPY002
         random.seed(global_seed)
-        optimizer = make_optimizer(name, {}, mixed_genes(400), objectives, 2)
+        optimizer = make(name, mixed_genes(400), objectives, 2)
         return search(optimizer, smooth(name, objectives), 40)
 
     legacy, python = np.random.get_state(), random.getstate()  # noqa: NPY002
@@ -290,7 +287,7 @@ def test_global_generators_have_no_effect(name, objectives):
 @each_optimizer
 def test_nothing_is_printed_and_no_warning_given(name, objectives, capfd, recwarn):
     for dimension in (1, 9, 130):
-        optimizer = make_optimizer(name, {}, mixed_genes(dimension), objectives, 2)
+        optimizer = make(name, mixed_genes(dimension), objectives, 2)
         search(optimizer, sometimes_failing(name, objectives), 70)
     assert capfd.readouterr() == ("", "")
     assert [str(w.message) for w in recwarn] == []
@@ -303,8 +300,8 @@ def test_what_the_caller_gave_is_unchanged_and_what_it_does_to_it_has_no_effect(
     genes = mixed_genes(5)
     initial = [{"g0": 0.25, "g1": 4, "g2": 1.0, "g3": "slerp", "g4": 0.5}]
     given = (copy.deepcopy(genes), copy.deepcopy(initial))
-    optimizer = make_optimizer(name, {}, genes, objectives, 2, initial)
-    other = make_optimizer(name, {}, list(genes), objectives, 2, copy.deepcopy(initial))
+    optimizer = make(name, genes, objectives, 2, initial)
+    other = make(name, list(genes), objectives, 2, copy.deepcopy(initial))
     expected = search(other, smooth(name, objectives), 50)
 
     def careless(candidate: Candidate) -> Outcome:
@@ -327,5 +324,14 @@ def test_initial_genomes_come_first(name, objectives):
         {"g0": 0.25, "g1": 4, "g2": 1.0, "g3": "slerp"},
         {"g0": 1.5, "g1": 9, "g2": 0.001, "g3": "ties"},
     ]
-    optimizer = make_optimizer(name, {}, genes, objectives, 2, initial)
+    optimizer = make(name, genes, objectives, 2, initial)
     assert [dict(c.genome) for c in optimizer.ask(2)] == initial
+
+
+@each_optimizer
+def test_an_initial_genome_given_twice_is_proposed_once(name, objectives):
+    first = {"g0": 0.25, "g1": 4, "g2": 1.0, "g3": "slerp"}
+    second = {"g0": 1.5, "g1": 9, "g2": 0.001, "g3": "ties"}
+    initial = [first, dict(reversed(first.items())), second]
+    optimizer = make(name, mixed_genes(4), objectives, 2, initial)
+    assert [dict(c.genome) for c in optimizer.ask(2)] == [first, second]

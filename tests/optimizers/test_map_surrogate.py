@@ -148,6 +148,18 @@ def test_an_uncertain_measurement_bends_the_fit_less():
     assert abs(doubted - 0.5) < 0.02 < abs(trusted - 0.5)
 
 
+def test_standard_errors_of_any_size_leave_the_fit_finite():
+    surrogate = QuadraticSurrogate(EncodedGenes(floats(2)))
+    rng = np.random.default_rng(0)
+    units, losses = rng.random((30, 2)), rng.random((30, 1))
+    losses[:5] = 0.0
+    for sizes in ([0.0, 1e-300, 0.1], [1e-300, 1e-300, 1e10], [1e150, 0.1, 0.0]):
+        errors = rng.choice(sizes, (30, 1))
+        with np.errstate(all="raise", under="ignore"):
+            fits = surrogate.fit(units, losses, errors)
+            assert np.isfinite(surrogate.predict(fits, units)).all()
+
+
 def test_half_of_a_space_that_fails_is_left_soon():
     optimizer = make_optimizer("map_surrogate", {}, floats(3), 1, 0)
     failures = []

@@ -29,8 +29,10 @@ def test_every_option_has_a_description_and_cannot_be_changed(name):
 
 
 def test_an_unknown_optimizer_is_answered_with_the_nearest():
-    (problem,) = check_options("nsga", {}, 1, 1)
-    assert problem.startswith("optimizer.name: unknown optimizer 'nsga'; did you mean 'nsga2'?")
+    (problem,) = check_options("cma-es", {}, 1, 1)
+    assert problem.startswith(
+        "optimizer.name: unknown optimizer 'cma-es'; did you mean 'cma_es'?"
+    )
 
 
 def test_an_unknown_option_is_answered_with_the_nearest():
@@ -59,6 +61,21 @@ def test_a_value_out_of_range_or_of_the_wrong_type_is_named(options, named):
     (problem,) = check_options("nsga2", options, 1, 1)
     assert problem.startswith(named)
     assert f"got {next(iter(options.values()))!r}" in problem
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("nsga2", {"asynchronous": True, "ahead": 3}, "'asynchronous' needs nothing proposed"),
+        ("de", {"scale_low": 1.0, "scale_high": 0.5}, "'scale_low', 1, must not be above"),
+        ("map_surrogate", {"preference": [1.0]}, "'preference' has an effect with 'nested"),
+    ],
+)
+def test_options_that_do_not_go_together_are_told_in_one_plain_sentence(name, options, said):
+    (problem,) = check_options(name, options, 1, 1)
+    assert problem.startswith(f"optimizer: {said}")
+    assert "ArgsKwargs" not in problem
+    assert "Value error" not in problem
 
 
 def test_a_whole_number_does_for_a_real_option():
