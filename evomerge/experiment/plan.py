@@ -7,7 +7,7 @@ from pathlib import Path
 from evomerge.experiment.fitness import is_calibrated
 from evomerge.experiment.fitness_spec import StudyCalibration
 from evomerge.experiment.prepare import Prepared
-from evomerge.optimizers.genetic_options import NSGA2_POPULATION
+from evomerge.optimizers.genetic.options import NSGA2_POPULATION
 from evomerge.optimizers.options import Parallel
 from evomerge.optimizers.registry import checked_options
 from evomerge.search.budget import Budget

@@ -12,10 +12,10 @@ from evomerge.core.errors import ConfigError
 from evomerge.core.near_names import unknown
 from evomerge.core.outcomes import Genome
 from evomerge.core.plugins import Registry
-from evomerge.optimizers.cma_options import CmaEsOptions
+from evomerge.optimizers.cma_es.options import CmaEsOptions
 from evomerge.optimizers.contract import Optimizer
-from evomerge.optimizers.design_options import GridOptions, RandomSearchOptions, SobolOptions
-from evomerge.optimizers.genetic_options import (
+from evomerge.optimizers.designs.options import GridOptions, RandomSearchOptions, SobolOptions
+from evomerge.optimizers.genetic.options import (
     DeOptions,
     GaOptions,
     MoeadOptions,
@@ -23,11 +23,11 @@ from evomerge.optimizers.genetic_options import (
     Nsga3Options,
     SmsEmoaOptions,
 )
-from evomerge.optimizers.m2n2_options import M2n2Options
-from evomerge.optimizers.nevergrad_options import NevergradOptions
-from evomerge.optimizers.rl_options import RlOptions
-from evomerge.optimizers.soups_options import SoupsOptions
-from evomerge.optimizers.surrogate_options import BayesianOptions, MapSurrogateOptions
+from evomerge.optimizers.m2n2.options import M2n2Options
+from evomerge.optimizers.nevergrad.options import NevergradOptions
+from evomerge.optimizers.rl.options import RlOptions
+from evomerge.optimizers.soups.options import SoupsOptions
+from evomerge.optimizers.surrogates.options import BayesianOptions, MapSurrogateOptions
 from evomerge.spaces.genes import ChoiceGene, Gene
 from evomerge.spaces.splits_gene import SplitsGene
 
@@ -93,7 +93,7 @@ OPTIMIZERS = Registry(
         "nsga2": OptimizerEntry(
             "several objectives, and spaces with choices: a front of trade-offs",
             Nsga2Options,
-            "evomerge.optimizers.nsga2:Nsga2",
+            "evomerge.optimizers.genetic.nsga2:Nsga2",
             max_objectives=5,
             advice="The first choice for two or three objectives. With more, nearly every "
             "candidate is a trade-off and nsga3 presses harder.",
@@ -102,7 +102,7 @@ OPTIMIZERS = Registry(
         "nsga3": OptimizerEntry(
             "three objectives and more: a front spread along reference directions",
             Nsga3Options,
-            "evomerge.optimizers.nsga3:Nsga3",
+            "evomerge.optimizers.genetic.nsga3:Nsga3",
             advice="For four objectives and more, or for an evenly spread front of three. With "
             "two, nsga2 does as well.",
             source="Deb and Jain 2014, Seada and Deb 2016 (U-NSGA-III); survival by pymoo",
@@ -110,7 +110,7 @@ OPTIMIZERS = Registry(
         "sms_emoa": OptimizerEntry(
             "two to five objectives: a front of the largest hypervolume, one child at a time",
             SmsEmoaOptions,
-            "evomerge.optimizers.sms_emoa:SmsEmoa",
+            "evomerge.optimizers.genetic.sms_emoa:SmsEmoa",
             max_objectives=5,
             advice="Where candidates are costly and the hypervolume is what counts. With "
             "several workers set 'ahead' or 'asynchronous', or all but one wait.",
@@ -119,7 +119,7 @@ OPTIMIZERS = Registry(
         "moead": OptimizerEntry(
             "several objectives as many weighted single ones that help each other",
             MoeadOptions,
-            "evomerge.optimizers.moead:Moead",
+            "evomerge.optimizers.genetic.moead:Moead",
             advice="Where the front is smooth and its whole breadth is wanted; less apt than "
             "nsga2 for fronts with gaps.",
             source="Zhang and Li 2007",
@@ -127,7 +127,7 @@ OPTIMIZERS = Registry(
         "ga": OptimizerEntry(
             "one objective over any genes: the plain genetic algorithm",
             GaOptions,
-            "evomerge.optimizers.ga:Ga",
+            "evomerge.optimizers.genetic.ga:Ga",
             max_objectives=1,
             advice="For one objective and many choice or int genes. Over number genes cma_es "
             "converges sooner.",
@@ -136,7 +136,7 @@ OPTIMIZERS = Registry(
         "de": OptimizerEntry(
             "one objective, mostly number genes, with local optima",
             DeOptions,
-            "evomerge.optimizers.de:De",
+            "evomerge.optimizers.genetic.de:De",
             max_objectives=1,
             advice="For one objective where cma_es gets stuck, with budgets of 300 candidates "
             "and more.",
@@ -145,7 +145,7 @@ OPTIMIZERS = Registry(
         "cma_es": OptimizerEntry(
             "one objective over number genes: the quickest to converge",
             CmaEsOptions,
-            "evomerge.optimizers.cma_es:CmaEs",
+            "evomerge.optimizers.cma_es.cma_es:CmaEs",
             max_objectives=1,
             advice="For one objective over float and int genes, from 60 candidates on. Where "
             "most genes are choices take nsga2 or nevergrad, since it gives options an order.",
@@ -155,7 +155,7 @@ OPTIMIZERS = Registry(
         "random": OptimizerEntry(
             "independent uniform draws: the baseline every search must beat",
             RandomSearchOptions,
-            "evomerge.optimizers.random_search:RandomSearch",
+            "evomerge.optimizers.designs.random_search:RandomSearch",
             advice="As a baseline at the same budget; to look at a space, sobol is better.",
             source="Bergstra and Bengio 2012",
             never_waits=True,
@@ -163,7 +163,7 @@ OPTIMIZERS = Registry(
         "sobol": OptimizerEntry(
             "points that cover the space evenly: a first look, and a stronger baseline",
             SobolOptions,
-            "evomerge.optimizers.sobol:Sobol",
+            "evomerge.optimizers.designs.sobol:Sobol",
             advice="To see how scores vary over a space, at a power of two of candidates, and "
             "as a baseline; it does not learn from scores.",
             source="Sobol 1967; Owen 1998; scipy",
@@ -172,7 +172,7 @@ OPTIMIZERS = Registry(
         "grid": OptimizerEntry(
             "every combination of a few levels of each gene, once",
             GridOptions,
-            "evomerge.optimizers.grid:Grid",
+            "evomerge.optimizers.designs.grid:Grid",
             advice="For up to three genes, or to score a whole landscape once; with more genes "
             "a grid has few levels each, and sobol shows more.",
             never_waits=True,
@@ -180,7 +180,7 @@ OPTIMIZERS = Registry(
         "nevergrad": OptimizerEntry(
             "any optimizer of the nevergrad library by name",
             NevergradOptions,
-            "evomerge.optimizers.nevergrad_search:NevergradSearch",
+            "evomerge.optimizers.nevergrad.nevergrad_search:NevergradSearch",
             max_objectives=5,
             advice="For mixed genes and one objective (DiscreteOnePlusOne, TwoPointsDE), or to "
             "compare with a method that evomerge has not. For several objectives nsga2 "
@@ -190,7 +190,7 @@ OPTIMIZERS = Registry(
         "rl": OptimizerEntry(
             "choices that depend on those before them, such as the moves of layer_moves",
             RlOptions,
-            "evomerge.optimizers.rl:Rl",
+            "evomerge.optimizers.rl.rl:Rl",
             advice="For genomes that are sequences of choices, with 300 candidates or more to "
             "learn from (RMM took 700). Where choices interact without order nsga2 finds more, "
             "over number genes cma_es does. Objectives are joined by their ranks: nothing "
@@ -201,7 +201,7 @@ OPTIMIZERS = Registry(
         "m2n2": OptimizerEntry(
             "an archive of merges that differ in what they solve: over space 'splits'",
             M2n2Options,
-            "evomerge.optimizers.m2n2:M2n2",
+            "evomerge.optimizers.m2n2.m2n2:M2n2",
             advice="With space 'splits', where the models solve different items and one merge "
             "should solve all, with some hundred candidates; it looks at single items, so that "
             "all candidates answer the same ones. Over other spaces it works too, but cma_es "
@@ -212,7 +212,7 @@ OPTIMIZERS = Registry(
         "soups": OptimizerEntry(
             "models added to an average one by one, the best first: a cheap baseline",
             SoupsOptions,
-            "evomerge.optimizers.soups:Soups",
+            "evomerge.optimizers.soups.soups:Soups",
             advice="As a baseline of two candidates a model (greedy) or ten (heuristic), and "
             "where there are many models and little budget. It ends by itself, and tunes only "
             "the experts' weights, one a model.",
@@ -223,7 +223,7 @@ OPTIMIZERS = Registry(
         "map_surrogate": OptimizerEntry(
             "few weights, several objectives: a front from quadratics fitted to the losses",
             MapSurrogateOptions,
-            "evomerge.optimizers.map_surrogate:MapSurrogate",
+            "evomerge.optimizers.surrogates.map_surrogate:MapSurrogate",
             max_objectives=8,
             advice="For up to ten number genes whose effect is smooth, such as weights of "
             "experts, and 30 to 150 candidates. Where a gene works by steps (density, layers) "
@@ -233,7 +233,7 @@ OPTIMIZERS = Registry(
         "bayesian": OptimizerEntry(
             "few, expensive or noisy candidates: Gaussian processes over up to about 20 genes",
             BayesianOptions,
-            "evomerge.optimizers.bayesian:Bayesian",
+            "evomerge.optimizers.surrogates.bayesian:Bayesian",
             advice="For 20 to 150 candidates that take long to evaluate, with one objective or "
             "up to four, and where scores come with standard errors. It thinks for up to a "
             "second a candidate, so that with quick candidates cma_es or nsga2 get further.",

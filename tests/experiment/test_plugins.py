@@ -17,8 +17,8 @@ PLUGIN = '''
 from pydantic import BaseModel, ConfigDict, Field
 
 from evomerge.core.recipe import Rule
-from evomerge.optimizers.design_options import RandomSearchOptions
-from evomerge.optimizers.random_search import RandomSearch
+from evomerge.optimizers.designs.options import RandomSearchOptions
+from evomerge.optimizers.designs.random_search import RandomSearch
 from evomerge.optimizers.registry import OptimizerEntry
 from evomerge.spaces.baselines import plain_baselines
 from evomerge.spaces.genes import FloatGene

@@ -11,8 +11,8 @@ import pytest
 
 from evomerge.core.errors import ConfigError
 from evomerge.core.outcomes import Failed, Scored
-from evomerge.optimizers.cma_noise import RankUncertainty
-from evomerge.optimizers.cma_restarts import RestartSchedule
+from evomerge.optimizers.cma_es.noise import RankUncertainty
+from evomerge.optimizers.cma_es.restarts import RestartSchedule
 from evomerge.optimizers.registry import check_options, make_optimizer
 from evomerge.spaces.genes import FloatGene
 

@@ -9,7 +9,7 @@ import pytest
 
 from evomerge.core.errors import ConfigError
 from evomerge.core.outcomes import Failed, Scored
-from evomerge.optimizers.reference_directions import at_most, directions_of, rescaled
+from evomerge.optimizers.genetic.reference_directions import at_most, directions_of, rescaled
 from evomerge.optimizers.registry import OPTIMIZERS, check_options, make_optimizer
 from evomerge.spaces.genes import ChoiceGene, FloatGene, IntGene
 

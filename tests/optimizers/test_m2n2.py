@@ -12,7 +12,7 @@ from spaces.flat_models import ArrayModels, splits_space
 
 from evomerge.core.errors import ConfigError
 from evomerge.core.outcomes import Failed, Scored
-from evomerge.optimizers.m2n2_archive import Archive
+from evomerge.optimizers.m2n2.archive import Archive
 from evomerge.optimizers.registry import OPTIMIZERS, make_optimizer
 from evomerge.spaces.genes import ChoiceGene, FloatGene
 from evomerge.spaces.splits_table import SplitTable

@@ -8,11 +8,11 @@ import pytest
 from evomerge.core.errors import ConfigError
 from evomerge.core.outcomes import Failed, Scored
 from evomerge.core.pareto import hypervolume
-from evomerge.optimizers.encoded_genes import EncodedGenes
-from evomerge.optimizers.links import Identity, Log, Logit, links_of
-from evomerge.optimizers.quadratic_surrogate import QuadraticSurrogate
 from evomerge.optimizers.registry import check_options, make_optimizer
-from evomerge.optimizers.ridge import RidgeProblem
+from evomerge.optimizers.surrogates.encoded_genes import EncodedGenes
+from evomerge.optimizers.surrogates.links import Identity, Log, Logit, links_of
+from evomerge.optimizers.surrogates.quadratic_surrogate import QuadraticSurrogate
+from evomerge.optimizers.surrogates.ridge import RidgeProblem
 from evomerge.spaces.genes import ChoiceGene, FloatGene, IntGene
 
 CANDIDATES = 60

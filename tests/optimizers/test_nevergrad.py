@@ -9,7 +9,7 @@ import pytest
 
 from evomerge.core.errors import ConfigError
 from evomerge.core.outcomes import Failed, Scored
-from evomerge.optimizers.nevergrad_search import Losses
+from evomerge.optimizers.nevergrad.nevergrad_search import Losses
 from evomerge.optimizers.registry import make_optimizer
 from evomerge.spaces.genes import ChoiceGene, FloatGene, IntGene, genome_to_unit
 

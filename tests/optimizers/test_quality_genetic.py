@@ -16,7 +16,7 @@ from pymoo.optimize import minimize
 
 from evomerge.core.outcomes import Scored
 from evomerge.core.pareto import hypervolume
-from evomerge.optimizers.reference_directions import at_most
+from evomerge.optimizers.genetic.reference_directions import at_most
 from evomerge.optimizers.registry import make_optimizer
 from evomerge.spaces.genes import ChoiceGene, FloatGene, IntGene
 

@@ -113,9 +113,9 @@ def test_make_optimizer_raises_with_every_problem():
     ("module", "not_loaded"),
     [
         ("registry", {"pymoo", "cma"}),
-        ("random_search", {"pymoo", "cma"}),
-        ("cma_es", {"pymoo"}),
-        ("nsga2", {"cma"}),
+        ("designs.random_search", {"pymoo", "cma"}),
+        ("cma_es.cma_es", {"pymoo"}),
+        ("genetic.nsga2", {"cma"}),
     ],
 )
 def test_an_optimizer_loads_no_library_of_another(module, not_loaded):

@@ -10,9 +10,9 @@ import pytest
 
 from evomerge.core.outcomes import Failed, Scored
 from evomerge.optimizers.registry import make_optimizer
-from evomerge.optimizers.rl_episodes import EpisodeCode
-from evomerge.optimizers.rl_options import RlOptions
-from evomerge.optimizers.rl_policy import (
+from evomerge.optimizers.rl.episodes import EpisodeCode
+from evomerge.optimizers.rl.options import RlOptions
+from evomerge.optimizers.rl.policy import (
     ActorCritic,
     Observations,
     Steps,
@@ -227,7 +227,7 @@ def test_a_failed_candidate_has_the_least_reward_and_equals_have_none():
 
 
 def test_it_loads_no_model_framework():
-    code = "import evomerge.optimizers.rl, sys; print(*sys.modules)"
+    code = "import evomerge.optimizers.rl.rl, sys; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )

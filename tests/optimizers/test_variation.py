@@ -4,7 +4,7 @@ import tracemalloc
 
 import numpy as np
 
-from evomerge.optimizers.variation import UnseenGenomes
+from evomerge.optimizers.genetic.variation import UnseenGenomes
 from evomerge.spaces.genes import ChoiceGene, FloatGene, IntGene
 
 GENES = [FloatGene("x", 0.0, 1.0), IntGene("i", 0, 3), ChoiceGene("c", ("a", "b"))]

@@ -1,0 +1,1 @@
+"""CMA-ES with its restarts, covariances and ways with noise."""

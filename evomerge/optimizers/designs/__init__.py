@@ -1,0 +1,1 @@
+"""Designs that learn nothing: random, Sobol points, grids."""

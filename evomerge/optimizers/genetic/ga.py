@@ -1,0 +1,49 @@
+"""A genetic algorithm (mu + lambda) for one objective and genes of mixed type."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import override
+
+from evomerge.core.outcomes import Genome
+from evomerge.optimizers.genetic.options import GaOptions
+from evomerge.optimizers.genetic.survivors import Indices, Members, SurvivalOfTheBest
+from evomerge.spaces.genes import Gene
+
+
+class Ga(SurvivalOfTheBest):
+    """Binary tournaments, crossover, mutation, and the best of parents and children survive.
+
+    Differs from the textbook, beside what ``Variation`` and ``SurvivalOfTheBest`` say: of
+    candidates with equal scores the younger survive. Accuracies over few items tie often, and
+    so the population drifts across a plateau instead of staying where it came upon it.
+
+    Args:
+        genes: The genes of the search space.
+        objectives: Must be 1.
+        seed: Names the random stream.
+        options: Population size, crossover and mutation.
+        initial: Genomes proposed in the first generation; a Latin hypercube fills it up.
+    """
+
+    _stream = "ga"
+
+    def __init__(
+        self,
+        genes: Sequence[Gene],
+        objectives: int,
+        seed: int,
+        options: GaOptions,
+        initial: Sequence[Genome] = (),
+    ) -> None:
+        super().__init__(genes, objectives, seed, options, initial)
+        self._begin()
+
+    @override
+    def _survivors(self, members: Members) -> tuple[Indices, NDArray[np.float64]]:
+        feasible = members.violations == 0
+        losses = np.where(feasible, members.losses[:, 0], 0.0)
+        age = -np.arange(len(members))
+        indices = np.lexsort((age, losses, members.violations))[: self._size]
+        return indices, np.column_stack([members.violations, losses])[indices]

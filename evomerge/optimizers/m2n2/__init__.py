@@ -1,0 +1,1 @@
+"""M2N2: competition, attraction and split points over an archive."""

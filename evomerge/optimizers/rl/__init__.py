@@ -1,0 +1,1 @@
+"""Policy gradients over sequences of choices."""

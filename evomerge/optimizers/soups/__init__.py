@@ -1,0 +1,1 @@
+"""Greedy soups of the sources."""

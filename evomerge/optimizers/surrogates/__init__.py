@@ -1,0 +1,1 @@
+"""Optimizers that fit a model of the objectives: MAP and Bayesian optimisation."""
