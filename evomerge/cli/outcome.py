@@ -7,6 +7,7 @@ from rich.console import Console
 from evomerge.cli.program import program
 from evomerge.experiment.study import Study
 from evomerge.report.terminal import baselines_table, front_table
+from evomerge.search.budget import OPTIMIZER_FINISHED
 
 
 def show_outcome(study: Study) -> None:
@@ -17,10 +18,15 @@ def show_outcome(study: Study) -> None:
     console.print(front_table(summary))
     console.print(summary.verdict, highlight=False, soft_wrap=True, markup=False)
     run_dir = shlex.quote(str(study.path))
+    end = study.end() or ""
+    extend = f"extend:  {program()} resume {run_dir} --add 100\n"
+    if end.startswith(OPTIMIZER_FINISHED):
+        console.print(f"\n{end}", highlight=False, soft_wrap=True, markup=False)
+        extend = ""
     console.print(
         f"\nreport:  {study.path / 'report.html'}\n"
         f"front:   {study.path / 'front.csv'}, recipes in {study.path / 'front'}\n"
-        f"extend:  {program()} resume {run_dir} --add 100\n"
+        f"{extend}"
         f"export:  {program()} export {run_dir} --trial N OUT_DIR",
         highlight=False,
         soft_wrap=True,

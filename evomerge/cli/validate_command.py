@@ -14,11 +14,13 @@ def command(obj: dict[str, bool], experiment: Path, overrides: tuple[str, ...]) 
 
     Of models only configurations, tokenizers, headers and samples of weights are read.
     """
+    from evomerge.experiment.build import first_genomes, make_study_optimizer
     from evomerge.experiment.plan import plan
     from evomerge.experiment.prepare import prepare_file
     from evomerge.search.budget import Budget
 
     _, prepared = prepare_file(experiment, overrides, offline=obj["offline"])
+    make_study_optimizer(prepared, first_genomes(prepared))
     budget = Budget(**prepared.spec.budget.model_dump())
     for line in plan(prepared, budget):
         click.echo(line)

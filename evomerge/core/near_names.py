@@ -19,5 +19,7 @@ def unknown(
     near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
     shown = names if listed is None else list(listed)
+    if not shown:
+        return f"unknown {kind} {name!r}; there are none"
     known_ones = ", ".join(shown[:20]) + (" …" if len(shown) > 20 else "")
     return f"unknown {kind} {name!r}; {hint}known: {known_ones}"

@@ -96,7 +96,7 @@ def prepare(experiment: Experiment, *, offline: bool = False) -> Prepared:
     tasks = _tasks(experiment, spec, problems, offline=offline)
     objectives = tuple(objective(each) for each in spec.objectives)
     size_notes = _check_objectives(experiment, spec, tasks, (sources, space), problems)
-    spec = _with_optimizer(experiment, spec, space, len(objectives), problems)
+    spec = _with_optimizer(experiment, spec, space, objectives, problems)
     calibration = _fitness(experiment, spec, tasks, objectives, problems)
     banks, items = _items(experiment, spec, tasks, problems)
     problems.config += [
@@ -117,14 +117,14 @@ def _with_optimizer(
     experiment: Experiment,
     spec: ExperimentSpec,
     space: SearchSpace | None,
-    objectives: int,
+    objectives: Sequence[Objective],
     problems: "_Problems",
 ) -> ExperimentSpec:
     """The experiment with its optimizer named and checked."""
     genes = space.genes if space is not None else ()
     asked = spec.optimizer
-    name = asked.name or default_optimizer(genes, objectives)
-    found = check_options(name, asked.options, len(genes) if space else 1, objectives)
+    name = asked.name or default_optimizer(genes, len(objectives))
+    found = check_options(name, asked.options, len(genes) if space else 1, len(objectives))
     items = spec.fitness.items
     uneven = {
         "fitness.items.search: one number (no race)": len(items.search) > 1,
@@ -136,6 +136,11 @@ def _with_optimizer(
         found.append(
             f"optimizer.name: {name} compares candidates item by item, so that all must answer "
             f"the same items; needs {needed}."
+        )
+    if learns_from_items(name) and all(each.kind != "mean" for each in objectives):
+        found.append(
+            f"optimizer.name: {name} learns from single items, and no objective is a mean over "
+            "items; add one such as accuracy, or use nsga2."
         )
     for problem in found:
         keys = problem.partition(":")[0].split(".")

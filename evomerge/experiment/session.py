@@ -73,6 +73,7 @@ def start(path: Path, options: RunOptions) -> Study:
     experiment, prepared = prepare_file(path, options.overrides, offline=options.offline)
     run_dir = options.out or _free_run_dir(experiment.spec.name)
     initial = first_genomes(prepared) + _front_genomes(options.warm_start, prepared)
+    make_study_optimizer(prepared, initial)  # what it refuses, it refuses before any work
     with make_workers(prepared, offline=options.offline) as workers:
         settings = workers.settings
         _make_run_dir(run_dir)

@@ -59,6 +59,12 @@ class Study:
         """The recipe of a trial."""
         return self.trial(number).recipe
 
+    def end(self) -> str | None:
+        """Why its last session ended; None while it goes on and after a kill."""
+        with self._store() as store:
+            sessions = store.sessions.all()
+        return sessions[-1].reason if sessions else None
+
     def report(self) -> Path:
         """Rebuild report.html, front.csv and the front's recipes; gives the page's path."""
         with self._store() as store:

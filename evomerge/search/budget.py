@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+OPTIMIZER_FINISHED = "the optimizer has finished"
+"""How the reason of a search begins that ended before its budget was spent."""
+
 
 @dataclass(frozen=True)
 class Budget:

@@ -9,7 +9,7 @@ from evomerge.core.outcomes import Failed, Scored
 from evomerge.core.responses import Items, Responses
 from evomerge.optimizers.contract import Optimizer
 from evomerge.search.asking import Asking, Heard, covers, only
-from evomerge.search.budget import Budget, Spent, affordable, exhausted
+from evomerge.search.budget import OPTIMIZER_FINISHED, Budget, Spent, affordable, exhausted
 from evomerge.search.final_scoring import FinalScoring
 from evomerge.search.item_scores import item_scores, with_item_scores
 from evomerge.search.objective_values import ObjectiveValues
@@ -222,7 +222,7 @@ class Search:
     def _why_over(self) -> str:
         limit = exhausted(self._budget, self._spent())
         if limit is None and self._parts.optimizer.finished:
-            return f"the optimizer has finished: {self._parts.optimizer.finished}"
+            return f"{OPTIMIZER_FINISHED}: {self._parts.optimizer.finished}"
         if limit is None and self._stuck:
             return f"nothing new was proposed in the last {_REPEATS} candidates"
         return limit or "what is left of the budget does not pay for one more candidate"
