@@ -105,7 +105,7 @@ def test_the_plan_tells_of_idle_cores_and_of_waiting_at_the_end_of_generations(t
     if cores > 1:
         assert f"'workers.count: {cores}' uses all of them, with the same results" in alone
     four = "\n".join(plan(prepared(tmp_path / "b", workers={"count": 4}), Budget(8)))
-    assert "generation of 6 up to 4 workers wait" in four
+    assert "up to 4 workers wait for the last outcomes that nsga2 needs" in four
     assert "'optimizer.ahead: 8' keeps them busy" in four
     busy = {"name": "nsga2", "population": 6, "ahead": 8}
     calm = plan(prepared(tmp_path / "c", workers={"count": 4}, optimizer=busy), Budget(8))

@@ -244,10 +244,9 @@ def test_with_one_objective_several_of_the_best_are_confirmed_on_validation(tmp_
         LandscapeStudy(store, "cma_es", {}, objectives(1)).search(Budget(candidates=30)).run()
         chosen = store.meta("finalists")["validation"][PLAIN:]
         values = {t.number: t.values[0] for t in candidates(store)}
-        assert (
-            sorted((values[n] for n in chosen), reverse=True)
-            == (sorted(values.values(), reverse=True)[:6])
-        )
+        best = sorted(values, key=values.__getitem__, reverse=True)
+        assert len(chosen) == 6
+        assert set(best[:4]) <= set(chosen)  # the last places go by scores smoothed
         assert len(store.meta("finalists")["test"]) == PLAIN + 1
 
 

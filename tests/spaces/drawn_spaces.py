@@ -26,6 +26,7 @@ SIGNATURES = {
         operator.min_models,
     )
     for name, operator in OPERATORS.items()
+    if all(p.kind != "numbers" for p in operator.parameters)  # lists: no gene's value
 }
 PARAMETERS = {
     name: [p for operator in OPERATORS.values() for p in operator.parameters if p.name == name]

@@ -14,7 +14,11 @@ from evomerge.merging.recipe_check import validate_recipe
 from evomerge.spaces.genes import genome_from_unit
 from evomerge.spaces.parameter import ParameterSpaceSpec, check_parameter_space
 
-PRESETS = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))
+PRESETS = [
+    path
+    for path in sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))
+    if yaml.safe_load(path.read_text()).get("kind", "parameter") == "parameter"
+]
 
 
 # ---- decode
