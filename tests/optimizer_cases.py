@@ -104,7 +104,11 @@ def cases(*numbers: int, names: Iterable[str] = OPTIMIZERS) -> list[object]:
     return found
 
 
-PARALLEL = [n for n in OPTIMIZERS if issubclass(OPTIMIZERS[n].options, Parallel)]
+PARALLEL = [
+    name
+    for name, entry in OPTIMIZERS.items()
+    if issubclass(entry.options, Parallel) or hasattr(entry.options, "parallel")
+]
 
 
 def recorded_search(

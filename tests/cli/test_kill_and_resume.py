@@ -17,7 +17,7 @@ OPTIMIZERS = {
         "optimizer": {"name": "cma_es"},
         "objectives": [{"maximize": "gold_logprob", "tasks": ["sort", "town"]}],
     },
-    "random": {"optimizer": {"name": "random"}},
+    "m2n2": {"optimizer": {"name": "m2n2", "population": 5}},  # which learns from items
 }
 CANDIDATES = 22
 

@@ -261,6 +261,7 @@ def score(model, tokenizer, items):
 """
 
 
+@pytest.mark.slow
 def test_a_cluster_whose_head_has_gone_ends_the_run_which_then_goes_on_elsewhere(tmp_path):
     cluster = subprocess.Popen(
         [sys.executable, "-c", CLUSTER],

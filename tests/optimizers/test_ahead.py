@@ -22,7 +22,15 @@ from evomerge.spaces.genes import ChoiceGene, FloatGene, IntGene
 GENES = [FloatGene("x", 0.0, 1.0), FloatGene("y", 0.0, 1.0), ChoiceGene("c", ("a", "b"))]
 
 
-each_parallel = pytest.mark.parametrize(("name", "objectives"), cases(1, 3, names=PARALLEL))
+each_parallel = pytest.mark.parametrize(
+    ("name", "objectives"),
+    [
+        pytest.param(*case.values, id=case.id, marks=[*case.marks, pytest.mark.slow])
+        if case.id == "bayesian-3"  # a minute
+        else case
+        for case in cases(1, 3, names=PARALLEL)
+    ],
+)
 
 
 def outcome(candidate: Candidate):

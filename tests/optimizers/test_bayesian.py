@@ -50,6 +50,7 @@ def test_forty_candidates_find_less_than_cma_es_and_random_search_do():
     assert ours - least < (chance - least) / 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objectives", [2, 5])
 def test_several_objectives_give_a_better_front_than_random_search(objectives):
     centres = np.linspace(0.2, 0.8, objectives)

@@ -78,6 +78,7 @@ def test_jobs_of_a_removed_node_are_done_by_the_others_and_an_added_node_is_used
         assert ready(workers) == 2
 
 
+@pytest.mark.slow
 def test_a_node_that_cannot_take_part_is_left_out_and_the_others_go_on(cluster):
     cluster.add_node(num_cpus=1)
     cluster.add_node(num_cpus=1, env_vars={"ODD": "1"})
