@@ -5,11 +5,19 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from evomerge.core import plugins
+
 # Properties are given the time they need, however busy the machine.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
 _LONG = ("workers", "cli", "experiment", "tracking")
+
+
+@pytest.fixture(autouse=True)
+def no_plugin_of_another_test(monkeypatch):
+    """What a test names is named for that test: every experiment of a process records it."""
+    monkeypatch.setattr(plugins, "_named", {})
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

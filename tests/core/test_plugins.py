@@ -20,9 +20,8 @@ HEAD = "from test_things import Thing\n"
 
 
 @pytest.fixture(autouse=True)
-def nothing_named(monkeypatch):
+def nothing_imported(monkeypatch):
     """No plugin of another test is known."""
-    monkeypatch.setattr(plugins, "_named", {})
     monkeypatch.setattr(plugins, "_modules", {})
     monkeypatch.setitem(sys.modules, "test_things", sys.modules[__name__])
 
