@@ -4,6 +4,7 @@ The value lives here, below search spaces, because spaces decode into it; how it
 to files is in ``evomerge.recipes``.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -71,6 +72,9 @@ class Rule:
 
     contains: tuple[str, ...] = ()
     """Parts that the tensor's name must contain, e.g. ``("self_attn",)``; none selects all."""
+
+    scale: float = 1.0
+    """What the merged tensor is multiplied by; finite and above 0."""
 
     def __post_init__(self) -> None:
         """Refuse one bare part, which would be taken for its letters."""
@@ -233,6 +237,7 @@ class Recipe:
                     parameters=parameters_of(rule.get("parameters")),
                     layers=tuple(rule["layers"]) if rule.get("layers") is not None else None,
                     contains=name_parts(rule.get("contains")),
+                    scale=rule.get("scale", 1.0),
                 )
                 for rule in plain["rules"]
             ),
@@ -289,6 +294,8 @@ def _plain_rule(rule: Rule) -> dict[str, Any]:
         plain["layers"] = list(rule.layers)
     if rule.contains:
         plain["contains"] = rule.contains[0] if len(rule.contains) == 1 else [*rule.contains]
+    if rule.scale != 1:  # left out of most, so that their digests stay
+        plain["scale"] = rule.scale
     if rule.parameters:
         plain["parameters"] = _plain_parameters(rule.parameters)
     plain["models"] = {name: _plain_parameters(own) for name, own in rule.models.items()}
@@ -333,6 +340,10 @@ def _rule_problems(number: int, rule: Rule, names: Sequence[str]) -> list[str]:
         problems.append(f"recipe: rule {number} names {unknown}, sources are {names}.")
     if not rule.models:
         problems.append(f"recipe: rule {number} merges no models.")
+    if not 0 < rule.scale < math.inf:
+        problems.append(
+            f"recipe: rule {number} has scale {rule.scale}; expected a finite number above 0."
+        )
     if rule.layers is not None and not 0 <= rule.layers[0] < rule.layers[1]:
         problems.append(
             f"recipe: rule {number} is for the layers {[*rule.layers]}; expected "
