@@ -4,13 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evomerge.core.errors import CheckpointError, ConfigError, EvomergeError
+from evomerge.core.errors import CheckpointError, ConfigError
 from evomerge.core.objectives import Objective
-from evomerge.core.plugins import import_plugins, plugins_everywhere, use_plugins
-from evomerge.core.recipe import Source
 from evomerge.core.responses import Items
-from evomerge.core.streams import derived_seed, stream
-from evomerge.core.tensor_names import count_layers
+from evomerge.core.streams import stream
 from evomerge.experiment.custom_tasks import load_custom_tasks
 from evomerge.experiment.fitness import (
     check_calibration_file,
@@ -20,31 +17,20 @@ from evomerge.experiment.fitness import (
 )
 from evomerge.experiment.load import Experiment, load_experiment, load_remains
 from evomerge.experiment.loggers import logger_problems
+from evomerge.experiment.models_and_space import Problems, open_models_and_space
 from evomerge.experiment.objectives import objective, objective_problems, size_findings
-from evomerge.experiment.places import located
 from evomerge.experiment.question_files import task_spec
 from evomerge.experiment.spec import (
-    BASE,
     ExperimentSpec,
-    PluginSpaceSpec,
 )
-from evomerge.experiment.statistics import with_statistics
-from evomerge.experiment.varying_depth import varying_depth_problems
-from evomerge.experiment.vocabularies import fitted, merged_tokenizer
 from evomerge.fitness.calibration_file import CalibrationFile, read_calibration
 from evomerge.fitness.harness import load_tasks
 from evomerge.fitness.item_bank import SPLITS, choose
 from evomerge.fitness.task_contract import Task
-from evomerge.merging.aligned_model import AlignedModel
-from evomerge.merging.checkpoint import SourceModel, open_source
+from evomerge.merging.checkpoint import SourceModel
 from evomerge.merging.compatibility import notes as differences
-from evomerge.merging.operators.registry import OPERATORS
-from evomerge.merging.seed_gram import OpenedSeeds
-from evomerge.merging.vocabulary import read_chat_template
 from evomerge.optimizers.registry import check_options, default_optimizer, learns_from_items
-from evomerge.spaces.parameter import ParameterSpace, check_parameter_space
-from evomerge.spaces.registry import make_space
-from evomerge.spaces.space import OperatorSignature, SearchSpace, SourceModels
+from evomerge.spaces.space import SearchSpace, SourceModels
 
 
 @dataclass(frozen=True)
@@ -84,15 +70,9 @@ def prepare(experiment: Experiment, *, offline: bool = False) -> Prepared:
         ConfigError: Every problem found, each with file and line.
         CheckpointError: The same, where all problems are of source models.
     """
-    problems = _Problems()
-    spec = _with_plugins(experiment, located(experiment))
-    sources = _open_sources(experiment, spec, problems, offline=offline)
-    models, unmeasured = with_statistics(spec, _source_models(spec, sources), sources)
-    problems.models += [f"{experiment.where('models')}: {problem}" for problem in unmeasured]
-    space = _space(experiment, spec, models, sources, problems)
-    if space is not None and not problems.models:
-        found = varying_depth_problems(spec, models, sources, space)
-        problems.config += [f"{experiment.where(*keys)}: {problem}" for keys, problem in found]
+    problems = Problems()
+    opened = open_models_and_space(experiment, problems, offline=offline)
+    spec, sources, models, space = opened.spec, opened.sources, opened.models, opened.space
     tasks = _tasks(experiment, spec, problems, offline=offline)
     objectives = tuple(objective(each) for each in spec.objectives)
     size_notes = _check_objectives(experiment, spec, tasks, (sources, space), problems)
@@ -118,7 +98,7 @@ def _with_optimizer(
     spec: ExperimentSpec,
     space: SearchSpace | None,
     objectives: Sequence[Objective],
-    problems: "_Problems",
+    problems: Problems,
 ) -> ExperimentSpec:
     """The experiment with its optimizer named and checked."""
     genes = space.genes if space is not None else ()
@@ -175,138 +155,8 @@ def prepare_file(
     return experiment, prepare(experiment, offline=offline)
 
 
-def _with_plugins(experiment: Experiment, spec: ExperimentSpec) -> ExperimentSpec:
-    """The specification with the plugins that the command line names, all imported.
-
-    Raises:
-        ConfigError: One cannot be imported; nothing else can be judged then.
-    """
-    use_plugins(spec.plugins)
-    try:
-        import_plugins()
-    except ConfigError as error:
-        where = experiment.where("plugins")
-        raise ConfigError([f"{where}: {problem}" for problem in error.problems]) from error
-    both = tuple(dict.fromkeys([*spec.plugins, *plugins_everywhere()]))
-    return spec.model_copy(update={"plugins": both})
-
-
-class _Problems:
-    def __init__(self) -> None:
-        self.config: list[str] = []
-        self.models: list[str] = []
-
-    def raise_any(self) -> None:
-        if self.config:
-            raise ConfigError([*self.models, *self.config])
-        if self.models:
-            raise CheckpointError("\n".join(self.models))
-
-
-def _open_sources(
-    experiment: Experiment, spec: ExperimentSpec, problems: _Problems, *, offline: bool
-) -> dict[str, SourceModel]:
-    opened: dict[str, SourceModel] = {}
-    for name, model in spec.models.all.items():
-        place = ("models", BASE) if name == BASE else ("models", "experts", name)
-        try:
-            opened[name] = open_source(
-                model, offline=offline, allow_pickle=spec.models.allow_pickle
-            )
-        except EvomergeError as error:
-            problems.models.append(f"{experiment.where(*place)}: {error}")
-    if len(opened) < len(spec.models.all):
-        return opened
-    base = BASE if BASE in opened else None
-    reference = base or next(iter(opened))
-    policy = spec.models.tokenizer_mismatch
-    tokenizer = merged_tokenizer(policy, opened, reference)
-    try:
-        opened, found = fitted(opened, reference, base, policy, tokenizer)
-    except CheckpointError as error:
-        found = str(error).splitlines()
-    where = experiment.where("models")
-    problems.models += [f"{where}: {problem}" for problem in found]
-    folder = opened[reference].tokenizer_folder
-    if spec.evaluation.apply_chat_template and read_chat_template(folder) is None:
-        where = experiment.where("evaluation", "apply_chat_template")
-        problems.config.append(f"{where}: {reference}'s tokenizer has no chat template.")
-    return opened
-
-
-def _source_models(spec: ExperimentSpec, sources: Mapping[str, SourceModel]) -> SourceModels:
-    def source(name: str, model: str) -> Source:
-        opened = sources.get(name)
-        return Source(name, model, opened.fingerprint if opened else None)
-
-    layers = [count_layers(list(opened.tensors)) for opened in sources.values()]
-    base = spec.models.base
-    return SourceModels(
-        base=source(BASE, base) if base else None,
-        experts=tuple(source(name, model) for name, model in spec.models.experts.items()),
-        layers=layers[0] if layers else 0,
-        tokenizer=_tokenizer(spec, sources),
-        seed=derived_seed(spec.seed, "operators"),
-        weights=OpenedSeeds(sources, BASE if base else next(iter(sources)))
-        if len(sources) == len(spec.models.all)
-        else None,
-    )
-
-
-def _tokenizer(spec: ExperimentSpec, sources: Mapping[str, SourceModel]) -> str | None:
-    """What recipes say of their tokenizer: the one that the opened sources are aligned by."""
-    aligned = [s for s in sources.values() if isinstance(s, AlignedModel)]
-    return aligned[0].tokenizer if aligned and len(sources) == len(spec.models.all) else None
-
-
-def signatures() -> dict[str, OperatorSignature]:
-    """What search spaces must know of each merge operator."""
-    return {
-        name: OperatorSignature(
-            name=name,
-            model_parameters=tuple(p.name for p in operator.parameters if p.per_model),
-            merge_parameters=tuple(p.name for p in operator.parameters if not p.per_model),
-            needs_base=operator.needs_base,
-            max_models=operator.max_models,
-            value_problems={p.name: p.problem for p in operator.parameters},
-            takes_base=operator.takes_base,
-            min_models=operator.min_models,
-        )
-        for name, operator in OPERATORS.items()
-    }
-
-
-def _space(
-    experiment: Experiment,
-    spec: ExperimentSpec,
-    models: SourceModels,
-    sources: Mapping[str, SourceModel],
-    problems: _Problems,
-) -> SearchSpace | None:
-    known = signatures()
-    complete = len(sources) == len(spec.models.all)
-    where = experiment.where("space").removesuffix(": space")
-    if isinstance(spec.space, PluginSpaceSpec):
-        try:
-            options = spec.space.options
-            return make_space(spec.space.kind, options, models, known) if complete else None
-        except ConfigError as error:
-            problems.config += [f"{where}: {problem}" for problem in error.problems]
-            return None
-    found = check_parameter_space(spec.space, models, known)
-    for source in list(sources.values())[:1]:
-        found += [
-            f"space.components: no tensor's name contains {part!r}, so its genes would do "
-            f"nothing; names are e.g. {list(source.tensors)[len(source.tensors) // 2]}."
-            for part in spec.space.components
-            if not any(part in name for name in source.tensors)
-        ]
-    problems.config += [f"{where}: {problem}" for problem in found]
-    return ParameterSpace(spec.space, models, known) if complete and not found else None
-
-
 def _tasks(
-    experiment: Experiment, spec: ExperimentSpec, problems: _Problems, *, offline: bool
+    experiment: Experiment, spec: ExperimentSpec, problems: Problems, *, offline: bool
 ) -> dict[str, Task]:
     use = [task_spec(task) for task in spec.tasks.use if task.score is None]
     custom, found = load_custom_tasks(experiment, spec)
@@ -327,7 +177,7 @@ def _check_objectives(
     spec: ExperimentSpec,
     tasks: Mapping[str, Task],
     merged: tuple[Mapping[str, SourceModel], SearchSpace | None],
-    problems: _Problems,
+    problems: Problems,
 ) -> list[str]:
     """Note what is wrong with the objectives; gives what is worth knowing of them."""
     found = objective_problems(spec, {name: task.metrics for name, task in tasks.items()})
@@ -346,7 +196,7 @@ def _fitness(
     spec: ExperimentSpec,
     tasks: Mapping[str, Task],
     objectives: Sequence[Objective],
-    problems: _Problems,
+    problems: Problems,
 ) -> CalibrationFile | None:
     """Note what is wrong with the fitness; gives its calibration file, read."""
     problems.config += [
@@ -373,7 +223,7 @@ def _items(
     experiment: Experiment,
     spec: ExperimentSpec,
     tasks: Mapping[str, Task],
-    problems: _Problems,
+    problems: Problems,
 ) -> tuple[Items, dict[str, Items]]:
     """The search banks, and the chosen items of every split."""
     found: list[tuple[tuple[str, ...], str]] = []
