@@ -1,5 +1,7 @@
 """Settings of the whole suite."""
 
+import sys
+from copy import copy
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,12 @@ from evomerge.core import plugins
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
+REGISTRIES = {
+    "evomerge.merging.operators.registry": "OPERATORS",
+    "evomerge.optimizers.registry": "OPTIMIZERS",
+    "evomerge.spaces.registry": "SPACES",
+}
+
 _LONG = ("workers", "cli", "experiment", "tracking")
 
 
@@ -18,6 +26,11 @@ _LONG = ("workers", "cli", "experiment", "tracking")
 def no_plugin_of_another_test(monkeypatch):
     """What a test names is named for that test: every experiment of a process records it."""
     monkeypatch.setattr(plugins, "_named", {})
+    for module, name in REGISTRIES.items():
+        if module in sys.modules:
+            registry = getattr(sys.modules[module], name)
+            for part in ("_found", "_origins", "_seen"):
+                monkeypatch.setattr(registry, part, copy(getattr(registry, part)))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -23,6 +23,7 @@ _COMMANDS = {
     "report": "Rebuild a run's report.",
     "estimate": "Tell what a run would take, from one timed candidate.",
     "validate": "Check an experiment without running it.",
+    "space": "Show what a search space may vary, and recipes of it.",
     "bench": "Compare optimizers at equal budgets.",
     "calibrate": "Have models answer whole banks, so that a few items tell the rest.",
     "merge": "Merge a recipe, or a mergekit configuration, into a model folder.",

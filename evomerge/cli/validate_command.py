@@ -14,13 +14,14 @@ def command(obj: dict[str, bool], experiment: Path, overrides: tuple[str, ...]) 
 
     Of models only configurations, tokenizers, headers and samples of weights are read.
     """
-    from evomerge.experiment.build import first_genomes, make_study_optimizer
+    from evomerge.experiment.build import make_study_optimizer
     from evomerge.experiment.plan import plan
     from evomerge.experiment.prepare import prepare_file
     from evomerge.search.budget import Budget
+    from evomerge.spaces.first_genomes import first_genomes
 
     _, prepared = prepare_file(experiment, overrides, offline=obj["offline"])
-    make_study_optimizer(prepared, first_genomes(prepared))
+    make_study_optimizer(prepared, first_genomes(prepared.space))
     budget = Budget(**prepared.spec.budget.model_dump())
     for line in plan(prepared, budget):
         click.echo(line)

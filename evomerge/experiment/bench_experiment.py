@@ -18,7 +18,7 @@ from evomerge.core.pareto import reference_point
 from evomerge.experiment.bench_contestants import Contestant
 from evomerge.experiment.bench_options import DEFAULT_CANDIDATES, BenchOptions
 from evomerge.experiment.bench_problem import Problem, RunOne, Stops
-from evomerge.experiment.build import first_genomes, make_scoring, study_meta, versions
+from evomerge.experiment.build import make_scoring, study_meta, versions
 from evomerge.experiment.crew import make_workers
 from evomerge.experiment.load import Experiment, load_experiment
 from evomerge.experiment.objectives import objective
@@ -37,6 +37,7 @@ from evomerge.search.final_scoring import FinalScoring
 from evomerge.search.loop import Parts, Search
 from evomerge.search.objective_values import ObjectiveValues
 from evomerge.search.observer import Observer, Phase
+from evomerge.spaces.first_genomes import first_genomes
 from evomerge.store.run_lock import RunLock
 from evomerge.store.study_store import FILE_NAME, StudyStore
 from evomerge.store.trials import Trial
@@ -305,7 +306,7 @@ def _study(
 ) -> Iterator[StudyStore]:
     """The run's study, begun or as it stands."""
     if not (run_dir / FILE_NAME).exists():
-        initial = first_genomes(prepared) if contestant.initial else []
+        initial = first_genomes(prepared.space) if contestant.initial else []
         meta = study_meta(prepared, bench.workers.settings, initial)
         meta["relative_places"] = relative_places(prepared.spec, run_dir)
         asked = bench.experiment.path.read_text(encoding="utf-8")

@@ -143,14 +143,6 @@ def make_scoring(prepared: Prepared, settings: Mapping[str, Any]) -> Scoring:
     )
 
 
-def first_genomes(prepared: Prepared) -> list[Genome]:
-    """The baselines that the space can express; an optimizer proposes them first."""
-    encoded = [
-        prepared.space.encode(baseline.recipe) for baseline in prepared.space.baselines()
-    ]
-    return [genome for genome in encoded if genome is not None]
-
-
 def make_study_optimizer(prepared: Prepared, initial: Sequence[Genome]) -> Optimizer:
     """The study's optimizer, fresh.
 

@@ -179,13 +179,12 @@ def _space(
 ) -> SearchSpace | None:
     known = signatures()
     complete = len(sources) == len(spec.models.all)
-    where = experiment.where("space").removesuffix(": space")
     if isinstance(spec.space, PluginSpaceSpec):
         try:
             options = spec.space.options
             return make_space(spec.space.kind, options, models, known) if complete else None
         except ConfigError as error:
-            problems.config += [f"{where}: {problem}" for problem in error.problems]
+            problems.config += [_located(experiment, problem) for problem in error.problems]
             return None
     found = check_parameter_space(spec.space, models, known)
     for source in list(sources.values())[:1]:
@@ -195,5 +194,11 @@ def _space(
             for part in spec.space.components
             if not any(part in name for name in source.tensors)
         ]
-    problems.config += [f"{where}: {problem}" for problem in found]
+    problems.config += [_located(experiment, problem) for problem in found]
     return ParameterSpace(spec.space, models, known) if complete and not found else None
+
+
+def _located(experiment: Experiment, problem: str) -> str:
+    """A problem that begins with keys, with the file and line of the deepest known one."""
+    keys, _, said = problem.partition(": ")
+    return f"{experiment.where(*keys.split('.'))}: {said}"

@@ -11,7 +11,6 @@ from evomerge.core.errors import ConfigError, EvomergeError, StoreError
 from evomerge.core.outcomes import Genome
 from evomerge.experiment.build import (
     calibration_digest,
-    first_genomes,
     gene_facts,
     make_scoring,
     make_study_optimizer,
@@ -34,6 +33,7 @@ from evomerge.search.budget import Budget, Spent, exhausted
 from evomerge.search.loop import Parts, Search
 from evomerge.search.observer import Announcement, Observer
 from evomerge.search.standings import Standings
+from evomerge.spaces.first_genomes import first_genomes
 from evomerge.store.run_lock import FILE_NAME as LOCK_NAME
 from evomerge.store.run_lock import RunLock
 from evomerge.store.study_store import FILE_NAME, StudyStore
@@ -72,7 +72,7 @@ def start(path: Path, options: RunOptions) -> Study:
         _refuse_used(options.out)
     experiment, prepared = prepare_file(path, options.overrides, offline=options.offline)
     run_dir = options.out or _free_run_dir(experiment.spec.name)
-    initial = first_genomes(prepared) + _front_genomes(options.warm_start, prepared)
+    initial = first_genomes(prepared.space) + _front_genomes(options.warm_start, prepared)
     make_study_optimizer(prepared, initial)  # what it refuses, it refuses before any work
     with make_workers(prepared, offline=options.offline) as workers:
         settings = workers.settings

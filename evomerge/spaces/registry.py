@@ -1,6 +1,6 @@
 """The kinds of search spaces by name: evomerge's own and those of plugins."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,11 +81,17 @@ def make_space(
     try:
         given = known.options.model_validate(dict(options))
     except ValidationError as error:
-        raise ConfigError(
-            [
-                f"space.{'.'.join(map(str, e['loc'])) or 'kind'}: {e['msg']}, "
-                f"found {e['input']!r:.60}."
-                for e in error.errors()
-            ]
-        ) from error
+        keys = list(known.options.model_fields)
+        raise ConfigError([_described(each, keys) for each in error.errors()]) from error
     return known.build(given, models, operators)
+
+
+def _described(error: Mapping[str, Any], keys: Sequence[str]) -> str:
+    """What is wrong with one key, which the keys lead to."""
+    place = ".".join(map(str, error["loc"]))
+    if error["type"] == "extra_forbidden" and len(error["loc"]) == 1:
+        return f"space.{place}: {unknown('key', place, keys)}."
+    said = str(error["msg"]).removeprefix("Value error, ")
+    found = error["input"]
+    told = isinstance(found, Mapping | list | tuple) or "found" in said
+    return f"space.{place or 'kind'}: {said}" + ("." if told else f", found {found!r:.60}.")

@@ -59,6 +59,11 @@ class SourceModels:
     weights: SeedWeights | None = None
     """Rows and inner products of the opened models; nothing is read before it is asked for."""
 
+    output_projections: tuple[str, ...] = ()
+    """Name parts of the tensors that write into the residual stream (``o_proj`` …), by which
+    scales of hidden states can be folded into weights; none where the architecture is not
+    known to allow that."""
+
     @property
     def sources(self) -> tuple[Source, ...]:
         """Base first, then the experts."""
@@ -113,6 +118,10 @@ class SearchSpace(ABC):
 
         None where the recipe uses what the space does not vary, e.g. another operator.
         """
+
+    def starting_points(self) -> tuple[Genome, ...]:
+        """Genomes worth proposing first, beside the baselines that the space can express."""
+        return ()
 
     @abstractmethod
     def baselines(self) -> tuple[Baseline, ...]:

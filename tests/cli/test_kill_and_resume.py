@@ -39,7 +39,10 @@ def content(run_dir: Path) -> list:
         return [trials, answers, store.meta("finalists"), store.meta("state")]
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "optimizer",
+    [pytest.param(n, marks=[pytest.mark.slow] if n != "nsga2" else []) for n in OPTIMIZERS],
+)
 def test_a_run_killed_several_times_equals_an_undisturbed_one(tmp_path, optimizer):
     changes = OPTIMIZERS[optimizer] | {"budget": {"candidates": CANDIDATES}}
     experiment = write_experiment(tmp_path, **changes)

@@ -189,6 +189,7 @@ def test_a_killed_driver_leaves_no_processes_and_another_number_of_workers_goes_
     assert [reason is None for (reason,) in sessions] == [True, False]
 
 
+@pytest.mark.slow  # each fault alone is in tests/workers
 def test_candidates_that_raise_hang_eat_memory_or_answer_nan_fail_alone(tmp_path):
     (tmp_path / "judge.py").write_text(JUDGE)
     (tmp_path / "tickets").mkdir()

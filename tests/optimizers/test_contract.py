@@ -47,7 +47,7 @@ each_that_learns = pytest.mark.parametrize(
 def test_ids_count_from_zero_and_genomes_lie_in_the_genes(name, objectives, dimension):
     genes = mixed_genes(dimension)
     optimizer = make(name, genes, objectives, seed=1)
-    asked = search(optimizer, smooth(name, objectives), 30 if dimension > 1000 else 60)
+    asked = search(optimizer, smooth(name, objectives), 60 if dimension == 60 else 30)
     assert [c.id for c in asked] == list(range(len(asked)))
     for candidate in asked:
         assert list(candidate.genome) == [gene.name for gene in genes]
