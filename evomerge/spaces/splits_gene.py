@@ -94,6 +94,20 @@ class SplitsGene:
         layout = self.geometry.layout
         return layout.row_of(min(layout.entries - 1, int(share * layout.entries)))
 
+    def drawn(self, random: np.random.Generator) -> SplitTable:
+        """A table at random.
+
+        All seeds are joined one after the other, each by a split-slerp with a cut and a weight
+        of its own.
+        """
+        order = random.permutation(len(self.seeds))
+        seeds = np.eye(len(self.seeds))
+        table = SplitTable.uniform(list(seeds[order[0]]))
+        for seed in order[1:]:
+            cut, weight = self.row_at(random.random()), float(random.random())
+            table = self.child(table, SplitTable.uniform(list(seeds[seed])), cut, weight)
+        return table
+
     def child(
         self,
         first: SplitTable,

@@ -11,6 +11,7 @@ from spaces.flat_models import ArrayModels, direction, merged_naively, splits_sp
 
 from evomerge.core.errors import ConfigError
 from evomerge.core.recipe import Recipe
+from evomerge.optimizers.registry import make_optimizer
 from evomerge.recipes.recipe_yaml import recipe_from_yaml, recipe_to_yaml
 from evomerge.spaces.splits_gene import Mutation
 from evomerge.spaces.splits_noise import normals
@@ -137,6 +138,27 @@ def test_the_ends_and_the_middle_of_the_unit_interval_are_the_seeds():
 @settings(max_examples=30)
 def test_a_cut_table_has_a_place_in_the_unit_interval(table):
     assert 0 <= GENE.to_unit(table.text) <= 1
+
+
+def test_drawn_tables_are_cut_in_many_places_and_every_seed_takes_part():
+    drawn = [GENE.drawn(np.random.default_rng(seed)) for seed in range(60)]
+    assert drawn[7] == GENE.drawn(np.random.default_rng(7))
+    assert len({table.text for table in drawn}) == 60
+    for table in drawn:
+        assert GENE.table(table.text) == table
+        assert SPACE.decode({GENE.name: table.text}).rules
+    cuts = {start for table in drawn for start in table.starts[1:]}
+    assert len(cuts) > ROWS / 4
+    weighty = [np.abs(np.array(table.coefficients)).max(axis=0) > 0 for table in drawn]
+    assert np.mean([all(each) for each in weighty]) > 0.9
+
+
+def test_random_search_draws_tables_and_begins_with_what_it_is_given():
+    initial = [{GENE.name: GENE.from_unit(0.25)}]
+    optimizer = make_optimizer("random", {}, SPACE.genes, 1, 3, initial)
+    asked = [candidate.genome[GENE.name] for candidate in optimizer.ask(20)]
+    assert asked[0] == initial[0][GENE.name]
+    assert sum(len(GENE.table(text).starts) > 1 for text in asked[1:]) > 15
 
 
 @given(tables(), tables())

@@ -11,12 +11,14 @@ from evomerge.optimizers.designs.options import RandomSearchOptions
 from evomerge.optimizers.open_candidates import OpenCandidates
 from evomerge.optimizers.starting_points import units_of_genomes
 from evomerge.spaces.genes import Gene, genome_from_unit
+from evomerge.spaces.splits_gene import SplitsGene
 
 
 class RandomSearch(Optimizer):
     """Uniform in gene space: evenly within ranges (by ratio for log genes) and over options.
 
     Draws are independent, so the same genome may come twice where genes are few and discrete.
+    A table of splits is drawn with cuts and weights of its own (``SplitsGene.drawn``).
     ``ask`` always gives as many as asked for, and what is told has no effect.
 
     Args:
@@ -42,17 +44,16 @@ class RandomSearch(Optimizer):
 
     @override
     def ask(self, count: int) -> list[Candidate]:
-        return [
-            self._candidates.issue(genome_from_unit(self._genes, self._next_units()))
-            for _ in range(count)
-        ]
+        return [self._candidates.issue(self._next_genome()) for _ in range(count)]
 
     @override
     def tell(self, outcomes: Mapping[int, Outcome]) -> None:
         self._candidates.settle(outcomes)
 
-    def _next_units(self) -> list[float]:
+    def _next_genome(self) -> Genome:
         if self._initial:
-            units: list[float] = self._initial.pop(0)
-            return units
-        return list(self._rng.random(len(self._genes)).tolist())
+            return genome_from_unit(self._genes, self._initial.pop(0))
+        units = self._rng.random(len(self._genes)).tolist()
+        genome = genome_from_unit(self._genes, units)
+        tables = [gene for gene in self._genes if isinstance(gene, SplitsGene)]
+        return genome | {gene.name: gene.drawn(self._rng).text for gene in tables}
