@@ -175,7 +175,12 @@ def _dimensions(genes: "tuple[Gene, ...]") -> str:
     return f"{len(genes):,} {genes_of}" + (f": {', '.join(parts)}" if parts else "")
 
 
-_KINDS = {"FloatGene": "number", "IntGene": "whole number", "ChoiceGene": "choice"}
+_KINDS = {
+    "FloatGene": "number",
+    "ShareGene": "number",
+    "IntGene": "whole number",
+    "ChoiceGene": "choice",
+}
 
 
 def _first(listed: "ListedSpace") -> "list[Genome]":

@@ -17,9 +17,11 @@ from evomerge.experiment.vocabularies import fitted, merged_tokenizer
 from evomerge.merging.aligned_model import AlignedModel
 from evomerge.merging.checkpoint import SourceModel, open_source
 from evomerge.merging.operators.registry import OPERATORS
+from evomerge.merging.residual_scaling import output_projections, scaling_problems
 from evomerge.merging.seed_gram import OpenedSeeds
 from evomerge.merging.vocabulary import read_chat_template
 from evomerge.spaces.parameter import ParameterSpace, check_parameter_space
+from evomerge.spaces.parameter_checks import unmatched_parts
 from evomerge.spaces.registry import make_space
 from evomerge.spaces.space import OperatorSignature, SearchSpace, SourceModels
 
@@ -78,6 +80,9 @@ def open_models_and_space(
     if space is not None and not problems.models:
         found = varying_depth_problems(spec, models, sources, space)
         problems.config += [f"{experiment.where(*keys)}: {problem}" for keys, problem in found]
+        if space.folds_scales and not found:
+            unfit = scaling_problems(sources, models.sources[0].name)
+            problems.config += [f"{experiment.where('space')}: {each}" for each in unfit]
     return ModelsAndSpace(spec, sources, models, space)
 
 
@@ -135,6 +140,7 @@ def _source_models(spec: ExperimentSpec, sources: Mapping[str, SourceModel]) -> 
 
     layers = [count_layers(list(opened.tensors)) for opened in sources.values()]
     base = spec.models.base
+    reference = next(iter(sources.values()), None)
     return SourceModels(
         base=source(BASE, base) if base else None,
         experts=tuple(source(name, model) for name, model in spec.models.experts.items()),
@@ -144,6 +150,7 @@ def _source_models(spec: ExperimentSpec, sources: Mapping[str, SourceModel]) -> 
         weights=OpenedSeeds(sources, BASE if base else next(iter(sources)))
         if len(sources) == len(spec.models.all)
         else None,
+        output_projections=output_projections(reference) if reference else (),
     )
 
 
@@ -188,12 +195,7 @@ def _space(
             return None
     found = check_parameter_space(spec.space, models, known)
     for source in list(sources.values())[:1]:
-        found += [
-            f"space.components: no tensor's name contains {part!r}, so its genes would do "
-            f"nothing; names are e.g. {list(source.tensors)[len(source.tensors) // 2]}."
-            for part in spec.space.components
-            if not any(part in name for name in source.tensors)
-        ]
+        found += unmatched_parts(spec.space, source.tensors)
     problems.config += [_located(experiment, problem) for problem in found]
     return ParameterSpace(spec.space, models, known) if complete and not found else None
 

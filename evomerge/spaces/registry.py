@@ -9,6 +9,9 @@ from pydantic import BaseModel, ValidationError
 from evomerge.core.errors import ConfigError
 from evomerge.core.near_names import unknown
 from evomerge.core.plugins import Registry
+from evomerge.spaces.data_flow import DataFlowSpace, DataFlowSpec
+from evomerge.spaces.joint import JointSpace, JointSpec
+from evomerge.spaces.layer_edit import LayerEditSpace, LayerEditSpec
 from evomerge.spaces.layer_moves import LayerMovesSpace, LayerMovesSpec
 from evomerge.spaces.parameter import ParameterSpace, ParameterSpaceSpec
 from evomerge.spaces.space import OperatorSignature, SearchSpace, SourceModels
@@ -52,6 +55,21 @@ SPACES = Registry(
             "layers of the sources stacked by moves: take, merge, skip, go back",
             LayerMovesSpec,
             LayerMovesSpace,
+        ),
+        "layer_edit": SpaceKind(
+            "each layer left out, taken from one source, or merged of some of them",
+            LayerEditSpec,
+            LayerEditSpace,
+        ),
+        "data_flow": SpaceKind(
+            "a path through the layers of the sources, weights as they are",
+            DataFlowSpec,
+            DataFlowSpace,
+        ),
+        "joint": SpaceKind(
+            "a merge and a path through it and its sources, searched together",
+            JointSpec,
+            JointSpace,
         ),
     },
     SpaceKind,

@@ -108,6 +108,11 @@ class SearchSpace(ABC):
         """Depth of the deepest recipe; None where all are as deep as the sources."""
         return None
 
+    @property
+    def folds_scales(self) -> bool:
+        """Whether recipes scale hidden states, which only some architectures allow."""
+        return False
+
     @abstractmethod
     def decode(self, genome: Genome) -> Recipe:
         """The recipe that a genome stands for."""

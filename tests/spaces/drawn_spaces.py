@@ -1,7 +1,7 @@
 """Parameter spaces for properties: any valid one, over real operators, with a genome."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hypothesis import strategies as st
 from landscapes import source_models
@@ -48,15 +48,34 @@ class Drawn:
         return self.space.decode(self.genome)
 
     def bounds(self, parameter: str, *, of_models: bool) -> tuple[float, float]:
-        ranges = self.spec.experts if of_models else self.spec.merge
-        ends = ranges[parameter].ends
+        if of_models and parameter == "weight" and self.spec.weights == "simplex":
+            return 0.0, 1.0
+        bounds = (self.spec.experts if of_models else self.spec.merge)[parameter]
+        ends = [end for own in (bounds, *bounds.per_expert.values()) for end in own.ends]
         return min(ends), max(ends)
 
     @property
     def knots_are_on_layers(self) -> bool:
-        knots = self.spec.layer_groups
+        knots = len(self.spec.groups(self.models.layers))
         between = self.spec.interpolate and knots > 1
         return not between or (self.models.layers - 1) % (knots - 1) == 0
+
+    @property
+    def knots_tell_all(self) -> bool:
+        """Whether no value of a knot is used between layers only, where none can be read."""
+        subset = self.spec.subset.per if self.spec.subset else ()
+        chosen = "layers" in (*self.spec.operator_per, *subset)
+        return self.knots_are_on_layers and not (self.spec.interpolate and chosen)
+
+    @property
+    def weights_come_back(self) -> bool:
+        """Whether the weights of a simplex can be read off a recipe to the last digit."""
+        if self.spec.weights == "free":
+            return True
+        bounds = self.spec.expert_ranges["weight"]
+        plain = bounds.low == 0 and not (bounds.int or bounds.per_expert)
+        whole = self.spec.subset is None or bounds.per is None
+        return plain and whole and not self.spec.interpolate
 
     @property
     def weights_may_be_replaced(self) -> bool:
@@ -114,25 +133,113 @@ def _least(operator: OperatorSignature) -> int:
 
 
 @st.composite
-def drawn_spaces(draw) -> Drawn:
-    operators = draw(st.lists(st.sampled_from(sorted(SIGNATURES)), min_size=1, unique=True))
+def ranges_by_expert(draw, name: str, experts: list[str]):
+    """One range for all, or single experts with ranges of their own."""
+    written = draw(ranges(name, of_expert=True))
+    if draw(st.integers(0, 3)):
+        return written
+    named = draw(st.lists(st.sampled_from(experts), unique=True, min_size=1))
+    others = written if isinstance(written, dict) else {"value": written}
+    own = {expert: draw(ranges(name, of_expert=True)) for expert in named}
+    for each in own.values():
+        if isinstance(each, dict):
+            each.pop("per", None)
+    return (others if len(named) < len(experts) or draw(st.booleans()) else {}) | {
+        "per_expert": own
+    }
+
+
+@st.composite
+def shares_by_expert(draw, experts: list[str]):
+    """A range of weights of which only the proportions count."""
+    written = draw(
+        st.sampled_from(
+            [
+                {"low": 0, "high": 1},
+                {"low": 0, "high": 0.3},
+                {"low": 0.1, "high": 2},
+                {"low": 0, "high": 5, "int": True},
+                {"low": 0.01, "high": 1, "log": True},
+                {"choice": [0.0, 0.5, 1.0]},
+                {"value": 1.0},
+                {"low": 0, "high": 1, "per_expert": {experts[0]: 0.25}},
+            ]
+        )
+    )
+    if "value" not in written and draw(st.booleans()):
+        written |= {"per": draw(st.sampled_from([["expert"], ["expert", "layers"]]))}
+    return written
+
+
+@st.composite
+def cuts(draw, layers: int) -> dict[str, object]:
+    """The keys that cut the model into sections."""
+    size = {"layers_per_group": draw(st.integers(1, 8))}
+    keys: dict[str, object] = {
+        **draw(st.sampled_from([{"layer_groups": draw(st.integers(1, layers))}, size])),
+        "interpolate": draw(st.booleans()),
+        "components": draw(st.lists(st.sampled_from(COMPONENTS), unique=True)),
+    }
+    if not draw(st.integers(0, 3)):
+        parts = keys["components"] or draw(st.permutations(COMPONENTS))
+        keys["only"] = draw(st.lists(st.sampled_from(parts), unique=True, min_size=1))
+    return keys
+
+
+@st.composite
+def choices(draw, operators: list[str], models: SourceModels) -> dict[str, object]:
+    """The keys by which operators, experts and weights are chosen."""
+    keys: dict[str, object] = {"operator": operators}
+    axes = st.lists(st.sampled_from(["layers", "component"]), unique=True)
+    if len(operators) > 1:
+        keys["operator_per"] = draw(axes)
+    if not draw(st.integers(0, 3)):
+        keys["subset"] = draw(st.sampled_from([True, {"per": ["expert", *draw(axes)]}]))
+    weighted = any("weight" in SIGNATURES[name].model_parameters for name in operators)
+    if weighted and not draw(st.integers(0, 3)):
+        keys["weights"] = "simplex"
+    return keys
+
+
+@st.composite
+def drawn_models(draw, operators: list[str]) -> SourceModels | None:
+    """Models that all the operators can merge; None where there are none."""
     most = min(SIGNATURES[name].max_models or 3 for name in operators)
     least = max(_least(SIGNATURES[name]) for name in operators)
     if least > most:
-        operators, most = operators[:1], SIGNATURES[operators[0]].max_models or 3
-        least = _least(SIGNATURES[operators[0]])
+        return None
     experts = draw(st.integers(least, most))
     models = source_models(experts=experts, layers=draw(st.integers(1, 7)))
+    can_do_without = all(
+        not SIGNATURES[name].needs_base and SIGNATURES[name].min_models <= experts
+        for name in operators
+    )
+    return replace(models, base=None) if can_do_without and draw(st.booleans()) else models
+
+
+@st.composite
+def drawn_spaces(draw) -> Drawn:
+    operators = draw(st.lists(st.sampled_from(sorted(SIGNATURES)), min_size=1, unique=True))
+    models = draw(drawn_models(operators))
+    if models is None:
+        operators = operators[:1]
+        models = draw(drawn_models(operators))
     per_model = sorted({p for name in operators for p in SIGNATURES[name].model_parameters})
     whole = sorted({p for name in operators for p in SIGNATURES[name].merge_parameters})
     given_ = [p for p in per_model + whole if draw(st.booleans())]
+    names = [expert.name for expert in models.experts]
+    keys = draw(choices(operators, models)) | draw(cuts(models.layers))
+    if "only" in keys and draw(st.booleans()):
+        keys["rest_from"] = draw(st.sampled_from([s.name for s in models.sources]))
+    experts = {p: draw(ranges_by_expert(p, names)) for p in given_ if p in per_model}
+    if keys.get("weights") == "simplex":
+        experts.pop("weight", None)
+        if draw(st.booleans()):
+            experts["weight"] = draw(shares_by_expert(names))
     spec = ParameterSpaceSpec.model_validate(
-        {
-            "operator": operators,
-            "layer_groups": draw(st.integers(1, models.layers)),
-            "interpolate": draw(st.booleans()),
-            "components": draw(st.lists(st.sampled_from(COMPONENTS), unique=True)),
-            "experts": {p: draw(ranges(p, of_expert=True)) for p in given_ if p in per_model},
+        keys
+        | {
+            "experts": experts,
             "merge": {p: draw(ranges(p, of_expert=False)) for p in given_ if p in whole},
         }
     )

@@ -1,25 +1,16 @@
 """The parameter space: whatever the genome, a valid recipe, the same each time."""
 
 import math
-from pathlib import Path
 
 import pytest
-import yaml
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from landscapes import parameter_space, source_models
-from spaces.drawn_spaces import SIGNATURES, drawn_spaces, points, space_of, tensor_names
+from spaces.drawn_spaces import drawn_spaces, points, space_of, tensor_names
 
 from evomerge.merging.recipe_check import validate_recipe
 from evomerge.spaces.genes import genome_from_unit
-from evomerge.spaces.parameter import ParameterSpaceSpec, check_parameter_space
-
-PRESETS = [
-    path
-    for path in sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))
-    if yaml.safe_load(path.read_text()).get("kind", "parameter") == "parameter"
-]
-
+from evomerge.spaces.parameter import ParameterSpaceSpec
 
 # ---- decode
 
@@ -149,6 +140,18 @@ def test_knots_are_named_by_their_place():
     ]
 
 
+def test_a_parameter_of_the_merge_has_a_gene_of_its_own_beside_the_experts():
+    density = {"low": 0.1, "high": 0.2, "per": []}
+    spec = {"operator": ["ties", "pcb"], "merge": {"density": [0.6, 0.9]}}
+    space = space_of(
+        ParameterSpaceSpec.model_validate(spec | {"experts": {"density": density}}),
+        source_models(),
+    )
+    assert [gene.name for gene in space.genes] == ["operator", "density", "merge.density"]
+    (rule,) = space.decode({"operator": "pcb", "density": 0.1, "merge.density": 0.7}).rules
+    assert rule.parameters == {"density": 0.7}
+
+
 # ---- interpolation
 
 
@@ -230,21 +233,3 @@ def test_slerp_of_one_expert_goes_from_the_base_to_it():
     )
     (rule,) = space.decode({"t": 0.25}).rules
     assert list(rule.models) == ["base", "e1"]
-
-
-# ---- presets
-
-
-@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
-@pytest.mark.parametrize("experts", [2, 3])
-@settings(max_examples=10)
-@given(data=st.data())
-def test_a_preset_gives_recipes_that_its_operators_accept(path, experts, data):
-    spec = ParameterSpaceSpec.model_validate(yaml.safe_load(path.read_text()))
-    models = source_models(experts=experts, layers=6)
-    if check_parameter_space(spec, models, SIGNATURES):
-        assert (path.stem, experts) == ("slerp", 3)
-        return
-    space = space_of(spec, models)
-    genome = genome_from_unit(space.genes, data.draw(points(space)))
-    assert validate_recipe(space.decode(genome)) == []
