@@ -20,6 +20,7 @@ from evomerge.merging.operators.registry import OPERATORS
 from evomerge.merging.residual_scaling import output_projections, scaling_problems
 from evomerge.merging.seed_gram import OpenedSeeds
 from evomerge.merging.vocabulary import read_chat_template
+from evomerge.spaces.joint import JointSpace
 from evomerge.spaces.parameter import ParameterSpace, check_parameter_space
 from evomerge.spaces.parameter_checks import unmatched_parts
 from evomerge.spaces.registry import make_space
@@ -189,10 +190,17 @@ def _space(
     if isinstance(spec.space, PluginSpaceSpec):
         try:
             options = spec.space.options
-            return make_space(spec.space.kind, options, models, known) if complete else None
+            space = make_space(spec.space.kind, options, models, known) if complete else None
         except ConfigError as error:
             problems.config += [_located(experiment, problem) for problem in error.problems]
             return None
+        if isinstance(space, JointSpace):
+            names = next(iter(sources.values())).tensors
+            problems.config += [
+                _located(experiment, problem.replace("space.", "space.merge.", 1))
+                for problem in unmatched_parts(space.merge, names)
+            ]
+        return space
     found = check_parameter_space(spec.space, models, known)
     for source in list(sources.values())[:1]:
         found += unmatched_parts(spec.space, source.tensors)

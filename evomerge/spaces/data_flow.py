@@ -116,6 +116,11 @@ class DataFlowSpace(SearchSpace):
         """Depth of the deepest path."""
         return self._slots.deepest
 
+    @property
+    def folds_scales(self) -> bool:
+        """Whether there are scales."""
+        return not isinstance(self._scales, NoScales)
+
     def decode(self, genome: Genome) -> Recipe:
         """The path as slices, with rules for the output projections that a scale reaches.
 

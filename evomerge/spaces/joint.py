@@ -100,6 +100,16 @@ class JointSpace(SearchSpace):
         """Depth of the deepest path."""
         return self._path.most_layers
 
+    @property
+    def folds_scales(self) -> bool:
+        """Whether the path has scales."""
+        return self._path.folds_scales
+
+    @property
+    def merge(self) -> ParameterSpaceSpec:
+        """How models are merged, as written."""
+        return self._merge.spec
+
     def decode(self, genome: Genome) -> Recipe:
         """The path's recipe, with the merged model's rules in place of its layers."""
         merge = {gene.name: genome[MERGE + gene.name] for gene in self._merge.genes}

@@ -62,7 +62,10 @@ class SplitsSpace(SearchSpace):
                 f"space.seeds: expected two or more different models to mix, found {[*seeds]}."
             )
         if models.weights is None:
-            problems.append("space.kind: splits needs opened models, to know their rows; name an experiment file.")
+            problems.append(
+                "space.kind: splits needs opened models, to know their rows; name an experiment "
+                "file."
+            )
         if problems or models.weights is None:
             raise ConfigError(problems)
         self._models = models
