@@ -63,8 +63,8 @@ class SplitsSpace(SearchSpace):
             )
         if models.weights is None:
             problems.append(
-                "space.kind: splits needs opened models, to know their rows; name an experiment "
-                "file."
+                "space.kind: splits needs opened models, to know their rows; name an "
+                "experiment file."
             )
         if problems or models.weights is None:
             raise ConfigError(problems)
