@@ -52,6 +52,14 @@ class DeviceTensors:
             self._held[model, name] = tensor
         return tensor
 
+    def lasts(self, model: str, device: str | torch.device) -> bool:
+        """Whether a source's tensors, read often, stay where they are for this object's life.
+
+        Those that are computed, or pass through to an accelerator, are made anew each time.
+        """
+        on_cpu = torch.device(device).type == "cpu"
+        return model in self._kept or (on_cpu and type(self._sources[model]) is SourceModel)
+
     def _passed(self, tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
         """Through one pinned buffer: from mapped pages the copy would be made twice."""
         if device.type != "cuda":

@@ -19,6 +19,7 @@ from evomerge.core.errors import CheckpointError, ConfigError
 from evomerge.core.recipe import Recipe
 from evomerge.merging.compatibility import check_tensors
 from evomerge.merging.device_tensors import DeviceTensors
+from evomerge.merging.layer_slots import LayerSlots
 from evomerge.merging.merge_plan import (
     MergedTensor,
     TensorMerge,
@@ -42,8 +43,8 @@ _DTYPES: dict[str, torch.dtype] = {
     stored: getattr(torch, name) for stored, name in TORCH_NAMES.items()
 }
 
-_Applied = dict[int, object]
-"""Identity of the merge that was written to each address."""
+_Applied = dict[Hashable, object]
+"""Identity of the merge that was written to each address, or stands in each slot."""
 
 
 class MergeEngine:
@@ -74,6 +75,8 @@ class MergeEngine:
         self._fitting: set[object] = set()
         self._applied: weakref.WeakKeyDictionary[torch.nn.Module, _Applied]
         self._applied = weakref.WeakKeyDictionary()
+        self._slots: weakref.WeakKeyDictionary[torch.nn.Module, LayerSlots]
+        self._slots = weakref.WeakKeyDictionary()
 
     def plan(self, recipe: Recipe) -> list[MergedTensor]:
         """What the merged model will hold, in the order of the reference's tensors.
@@ -139,26 +142,31 @@ class MergeEngine:
         planned = self.plan(recipe)
         targets = places(model, {tensor.name: tensor.shape for tensor in planned})
         applied = self._applied.setdefault(model, {})
-
-        def addresses(merge: TensorMerge) -> list[int]:
-            return [target.data_ptr() for target in targets[merge.tensor.name]]
-
-        changed = [
-            merge
-            for merge in tensor_merges(recipe, self.sources, planned)
-            if any(applied.get(place) != merge.identity for place in addresses(merge))
-        ]
+        slots = self._slots.get(model, LayerSlots())
 
         def merge_one(merge: TensorMerge) -> None:
-            for place in addresses(merge):
+            own = targets[merge.tensor.name]
+            for place in _addresses(own, slots):
                 applied.pop(place, None)
-            self._merge(merge, recipe, targets[merge.tensor.name], often=True)
-            applied.update(dict.fromkeys(addresses(merge), merge.identity))
+            if _may_be_shown(merge, own, slots):
+                self._show(merge, recipe, own, slots)
+            else:
+                slots.take_back(own)
+                self._merge(merge, recipe, own, often=True)
+            applied.update(dict.fromkeys(_addresses(own, slots), merge.identity))
+
+        changed: dict[bool, list[TensorMerge]] = {True: [], False: []}
+        for merge in tensor_merges(recipe, self.sources, planned):
+            own = targets[merge.tensor.name]
+            if any(applied.get(at) != merge.identity for at in _addresses(own, slots)):
+                changed[_may_be_shown(merge, own, slots)].append(merge)
+        for merge in changed[True]:  # one after the other, since slots may share a tensor
+            merge_one(merge)
 
         if all(target.device.type == "cpu" for own in targets.values() for target in own):
-            _on_threads(merge_one, changed)
+            _on_threads(merge_one, changed[False])
         else:
-            for merge in changed:
+            for merge in changed[False]:
                 merge_one(merge)
 
     def forget(self, model: torch.nn.Module) -> None:
@@ -170,6 +178,8 @@ class MergeEngine:
         recipe: Recipe | str,
         dtype: torch.dtype | None = None,
         device: str | torch.device = "cpu",
+        *,
+        share_layers: bool = False,
     ) -> torch.nn.Module:
         """A transformers model for ``apply``, its weights not yet set.
 
@@ -179,6 +189,8 @@ class MergeEngine:
                 how many): it shares head and embedding only if all open sources do.
             dtype: Of the parameters; by default that of the reference's embedding.
             device: Where the parameters lie.
+            share_layers: Layers that a recipe takes whole are not copied (``LayerSlots``).
+                Only where nobody but this engine writes into the model's weights.
 
         Raises:
             CheckpointError: transformers cannot build the architecture.
@@ -194,7 +206,13 @@ class MergeEngine:
         config = source.config
         if isinstance(recipe, Recipe):
             config = stacked_config(recipe, self.sources)
-        return build_resident_model(source, config, tied=tied, dtype=dtype, device=device)
+        slots = LayerSlots() if share_layers else None
+        model = build_resident_model(
+            source, config, tied=tied, dtype=dtype, device=device, slots=slots
+        )
+        if slots is not None:
+            self._slots[model] = slots
+        return model
 
     def _check(self, recipe: Recipe) -> None:
         problems = validate_recipe(recipe)
@@ -221,6 +239,29 @@ class MergeEngine:
                 raise CheckpointError("\n".join(unfit))
             self._fitting.add(shape)
 
+    def _show(
+        self,
+        merge: TensorMerge,
+        recipe: Recipe,
+        targets: Sequence[torch.Tensor],
+        slots: LayerSlots,
+    ) -> None:
+        """Let slots show a tensor that is taken whole, or the one copy of it."""
+        model, stored = merge.models[0], merge.stored[0]
+        like, dtype = targets[0], _DTYPES[merge.tensor.dtype]
+        key = (model, stored, dtype)
+        found = slots.held(key)
+        if found is None and self._tensors.lasts(model, like.device):
+            found = self._tensors.read(model, stored, like.device, often=True)
+            if found.dtype == dtype == like.dtype:
+                merge.operator.check_finite(found, _mask_key(merge))
+            else:
+                found = None
+        if found is None:
+            found = torch.empty(like.shape, dtype=like.dtype, device=like.device)
+            self._merge(merge, recipe, [found], often=True)
+        slots.show(targets, found, key)
+
     @torch.no_grad()
     def _merge(
         self,
@@ -240,7 +281,7 @@ class MergeEngine:
             [read(model, stored) for model, stored in made_of],
             None if merge.base is None else read(*merge.base),
             merge.settings,
-            MaskKey(merge.seed, merge.tensor.name, merge.models),
+            _mask_key(merge),
             merge.depth,
             self._once(merge, device),
             self._statistics.of_rule(
@@ -251,7 +292,8 @@ class MergeEngine:
             target.view(-1) if target.is_contiguous() else target.new_empty(target.numel())
             for target in targets
         ]
-        merge.operator.merge_into(flat, inputs, _DTYPES[merge.tensor.dtype])
+        dtype = _DTYPES[merge.tensor.dtype]
+        merge.operator.merge_into(flat, inputs, dtype, merge.scale)
         for target, merged in zip(targets, flat, strict=True):
             if not target.is_contiguous():  # a part of what transformers keeps as one
                 target.copy_(merged.view(target.shape))
@@ -271,6 +313,25 @@ class MergeEngine:
             return self._memory.get(quantity, facts, make)
 
         return once
+
+
+def _mask_key(merge: TensorMerge) -> MaskKey:
+    return MaskKey(merge.seed, merge.tensor.name, merge.models)
+
+
+def _addresses(targets: Sequence[torch.Tensor], slots: LayerSlots) -> list[Hashable]:
+    """What tells the places apart that a merge writes to."""
+    return [
+        # A slot is one object, in one place today and in another tomorrow.
+        ("slot", id(target)) if target in slots else target.data_ptr()
+        for target in targets
+    ]
+
+
+def _may_be_shown(
+    merge: TensorMerge, targets: Sequence[torch.Tensor], slots: LayerSlots
+) -> bool:
+    return merge.taken_whole and all(target in slots for target in targets)
 
 
 def _on_threads(work: Callable[[TensorMerge], None], merges: Iterable[TensorMerge]) -> None:

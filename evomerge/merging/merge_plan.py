@@ -11,8 +11,10 @@ from evomerge.core.recipe import Recipe, Rule
 from evomerge.core.tensor_names import count_layers, layer_of, with_layer
 from evomerge.merging.compatibility import nearest
 from evomerge.merging.operators.contract import Operator, Settings
+from evomerge.merging.operators.passthrough import PASSTHROUGH
 from evomerge.merging.operators.registry import operator
 from evomerge.merging.recipe_check import OUTPUT_DTYPES
+from evomerge.merging.safetensors_header import TensorInfo
 from evomerge.merging.source_model import SourceModel
 from evomerge.merging.tied_embeddings import embedding_name, head_name, stored_name
 
@@ -55,6 +57,14 @@ class TensorMerge:
     statistics: tuple[str | None, ...] = ()
     """Identity of the sources' statistics, where the operator weighs by them."""
 
+    scale: float = 1.0
+    """What the operator's result is multiplied by in float32."""
+
+    @property
+    def taken_whole(self) -> bool:
+        """Whether it equals the tensor of its one model, save for the dtype."""
+        return self.operator is PASSTHROUGH and self.settings.of_models("scale") == [1]
+
     @cached_property
     def identity(self) -> object:
         """Equal for merges that give equal tensors."""
@@ -62,7 +72,8 @@ class TensorMerge:
         whole = tuple(sorted(self.settings.whole.items()))
         stochastic = (self.seed, self.tensor.name) if self.operator.stochastic else None
         made_of = (self.models, self.stored, self.base, stochastic, self.statistics)
-        return self.tensor.dtype, self.operator.name, own, whole, made_of, self.depth
+        made_by = (self.operator.name, own, whole, self.scale)
+        return self.tensor.dtype, made_by, made_of, self.depth
 
 
 def used_names(recipe: Recipe) -> tuple[str, ...]:
@@ -108,25 +119,24 @@ def tensor_merges(
     Raises:
         CheckpointError: A model lacks a tensor, or a layer that it should give.
     """
-    rules = {id(rule): _RulePlan.of(rule, recipe) for rule in recipe.rules}
+    rules, places = _RulesByLayer(recipe), _Places(recipe, sources)
     layers = recipe.layer_count or count_layers([tensor.name for tensor in planned])
     statistics = tuple(s.statistics_fingerprint or s.statistics for s in recipe.sources)
     for tensor in planned:
-        rule = rules[id(recipe.rule_for(tensor.name))]
         layer = layer_of(tensor.name)
+        rule = rules.plan_for(tensor.name, layer)
         taken = rule.operator.base_taken(recipe.base)
         yield TensorMerge(
             tensor,
             rule.operator,
             rule.settings,
             rule.models,
-            tuple(_source_name(m, tensor.name, recipe, sources) for m in rule.models),
-            None
-            if taken is None
-            else (taken, _source_name(taken, tensor.name, recipe, sources)),
+            tuple(places.stored(model, tensor.name, layer) for model in rule.models),
+            None if taken is None else (taken, places.stored(taken, tensor.name, layer)),
             recipe.seed,
             None if layer is None or layers < 2 else layer / (layers - 1),
             statistics if rule.operator.statistics else (),
+            rule.scale,
         )
 
 
@@ -185,6 +195,7 @@ class _RulePlan:
     operator: Operator
     settings: Settings
     models: tuple[str, ...]
+    scale: float
 
     @classmethod
     def of(cls, rule: Rule, recipe: Recipe) -> "_RulePlan":
@@ -197,7 +208,67 @@ class _RulePlan:
             if kept or found.needs_base:
                 models = tuple(models[k] for k in kept)
                 settings = Settings(tuple(settings.models[k] for k in kept), settings.whole)
-        return cls(found, settings, models)
+        if found is PASSTHROUGH:  # whose own factor it joins, for one multiplication
+            factor = settings.of_models("scale")[0] * rule.scale
+            return cls(found, Settings(({"scale": factor},), settings.whole), models, 1.0)
+        return cls(found, settings, models, rule.scale)
+
+
+class _RulesByLayer:
+    """Finds the first rule that selects a tensor, past rules for other layers."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._rules = recipe.rules
+        self._plans = [_RulePlan.of(rule, recipe) for rule in recipe.rules]
+        self._held: dict[int | None, list[int]] = {}
+
+    def plan_for(self, name: str, layer: int | None) -> _RulePlan:
+        """How a tensor of that layer, or of none, is merged."""
+        if layer not in self._held:
+            self._held[layer] = [
+                number
+                for number, rule in enumerate(self._rules)
+                if rule.layers is None
+                or (layer is not None and rule.layers[0] <= layer < rule.layers[1])
+            ]
+        return self._plans[next(n for n in self._held[layer] if self._rules[n].selects(name))]
+
+
+class _Places:
+    """Under which name each source has what goes into a tensor of the merged model."""
+
+    def __init__(self, recipe: Recipe, sources: Mapping[str, SourceModel]) -> None:
+        self._sources = sources
+        self._stacked = source_layers(recipe)
+
+    def stored(self, model: str, name: str, layer: int | None) -> str:
+        """The source's name for a tensor of that layer, or of none.
+
+        Raises:
+            CheckpointError: It has no such layer or tensor.
+        """
+        wanted = name
+        if self._stacked and layer is not None:
+            own = self._stacked[layer].get(model)
+            if own is None:
+                raise CheckpointError(
+                    f"{model}: has no part in layer {layer} of the merged model."
+                )
+            wanted = with_layer(name, own)
+        tensors = self._sources[model].tensors
+        found = stored_name(wanted, tensors)
+        if found is None:
+            raise CheckpointError(f"{model}: has no tensor {wanted}{nearest(wanted, tensors)}.")
+        return found
+
+
+def source_layers(recipe: Recipe) -> list[dict[str, int]]:
+    """For each layer that slices stack, the layer of each source that goes in."""
+    return [
+        {model: first + offset for model, (first, _) in part.layers.items()}
+        for part in recipe.slices
+        for offset in range(part.size)
+    ]
 
 
 _Infos = dict[str, tuple[tuple[int, ...], str]]
@@ -212,37 +283,21 @@ def _restacked(infos: _Infos, recipe: Recipe, sources: Mapping[str, SourceModel]
             made[name] = info
         elif not stacked:
             stacked = True
-            for layer in range(recipe.layer_count or 0):
-                made |= _layer_tensors(layer, recipe, sources)
+            made |= _layers_of(recipe, sources)
     return made
 
 
-def _layer_tensors(layer: int, recipe: Recipe, sources: Mapping[str, SourceModel]) -> _Infos:
-    owners = (model for model in sources if recipe.source_layer(model, layer) is not None)
-    owner = recipe.reference
-    if recipe.source_layer(owner, layer) is None:
-        owner = next(owners)
-    own = recipe.source_layer(owner, layer)
-    return {
-        with_layer(name, layer): (info.shape, info.dtype)
-        for name, info in sources[owner].tensors.items()
-        if layer_of(name) == own
-    }
-
-
-def _source_name(
-    model: str, name: str, recipe: Recipe, sources: Mapping[str, SourceModel]
-) -> str:
-    """Under which name a model has what goes into a tensor of the merged model."""
-    layer = layer_of(name)
-    wanted = name
-    if recipe.slices and layer is not None:
-        own = recipe.source_layer(model, layer)
-        if own is None:
-            raise CheckpointError(f"{model}: has no part in layer {layer} of the merged model.")
-        wanted = with_layer(name, own)
-    tensors = sources[model].tensors
-    stored = stored_name(wanted, tensors)
-    if stored is None:
-        raise CheckpointError(f"{model}: has no tensor {wanted}{nearest(wanted, tensors)}.")
-    return stored
+def _layers_of(recipe: Recipe, sources: Mapping[str, SourceModel]) -> _Infos:
+    """Each layer with the tensors of the first source in it, the reference before others."""
+    by_layer: dict[str, dict[int | None, list[tuple[str, TensorInfo]]]] = {}
+    made: _Infos = {}
+    for layer, members in enumerate(source_layers(recipe)):
+        first = next(model for model in sources if model in members)
+        owner = recipe.reference if recipe.reference in members else first
+        if owner not in by_layer:
+            groups = by_layer.setdefault(owner, {})
+            for name, info in sources[owner].tensors.items():
+                groups.setdefault(layer_of(name), []).append((name, info))
+        for name, info in by_layer[owner].get(members[owner], ()):
+            made[with_layer(name, layer)] = (info.shape, info.dtype)
+    return made

@@ -22,6 +22,9 @@ class Placement:
     share: int
     """Bytes of the device that the worker may use."""
 
+    state_bytes: int = 0
+    """The most that hidden states of shared layers may take."""
+
     def described(self) -> str:
         """The plan in a sentence."""
         held = f"{self.model_bytes / 2**30:.2f} GiB of resident model"
@@ -29,6 +32,8 @@ class Placement:
             held += (
                 f" and {self.kept_bytes / 2**30:.2f} GiB of sources ({', '.join(self.kept)})"
             )
+        if self.state_bytes:
+            held += f", up to {self.state_bytes / 2**30:.2f} GiB of shared hidden states"
         said = f"each worker uses up to {self.share / 2**30:.2f} GiB of its device: {held}"
         if self.streamed:
             said += (
@@ -39,7 +44,11 @@ class Placement:
 
 
 def place_sources(
-    source_bytes: Mapping[str, int], model_bytes: int, free: int, share: int
+    source_bytes: Mapping[str, int],
+    model_bytes: int,
+    free: int,
+    share: int,
+    state_bytes: int = 0,
 ) -> Placement:
     """Keep as many sources on the device as fit, in their order; the base comes first.
 
@@ -48,9 +57,10 @@ def place_sources(
         model_bytes: Size of the resident model.
         free: Bytes of the device that nobody uses now, the resident model not counted.
         share: Bytes of the device that this worker may use.
+        state_bytes: The most that hidden states of shared layers may take.
     """
     share = min(share, free)
-    left = share - model_bytes - max(_RESERVE_LEAST, int(_RESERVE_SHARE * share))
+    left = share - model_bytes - state_bytes - max(_RESERVE_LEAST, int(_RESERVE_SHARE * share))
     kept: list[str] = []
     for name, size in source_bytes.items():
         if size <= left:
@@ -62,4 +72,5 @@ def place_sources(
         model_bytes=model_bytes,
         kept_bytes=sum(source_bytes[name] for name in kept),
         share=share,
+        state_bytes=state_bytes,
     )

@@ -23,6 +23,9 @@ from evomerge.merging.stacked_config import stacked_config
 _Facts = dict[str, Any]
 """What decides how a module computes, beside the values of its parameters; by name."""
 
+_COMPARED = 40
+"""Layers of the deepest model that is built for a comparison, unless sources have more."""
+
 _PLAIN = (str, bool, int, float, type(None))
 
 
@@ -60,7 +63,7 @@ class ResidentDepth:
     ) -> None:
         self._own = count_layers(list(sources[recipe.reference].tensors))
         self._config: Any = model.config
-        self._stack = _layer_list(model)
+        self._stack = layer_list(model)
         self._layers = list(self._stack)
 
         @cache
@@ -109,7 +112,8 @@ def depth_problems(sources: Mapping[str, SourceModel], recipe: Recipe, depth: in
     Args:
         sources: Opened source models by the names that recipes use.
         recipe: The reference's own tensors, with no slices.
-        depth: Layers of the deepest model wanted.
+        depth: Layers of the deepest model wanted; up to 40 are compared, by which every
+            pattern shows in which model code lets layers differ.
 
     Raises:
         CheckpointError: transformers cannot build the architecture.
@@ -118,7 +122,7 @@ def depth_problems(sources: Mapping[str, SourceModel], recipe: Recipe, depth: in
     own = count_layers(list(reference.tensors))
     if problems := _uneven_settings(sources, own):
         return problems
-    deepest = max(own, depth, 2)  # two layers at least, to compare them
+    deepest = max(own, min(depth, _COMPARED), 2)  # two layers at least, to compare them
 
     def built(layers: int) -> torch.nn.Module:
         config = stacked_config(recipe_of_depth(recipe, own, layers), sources)
@@ -150,8 +154,12 @@ def depth_problems(sources: Mapping[str, SourceModel], recipe: Recipe, depth: in
     return []
 
 
-def _layer_list(model: torch.nn.Module) -> torch.nn.ModuleList:
-    """The one list whose children are the model's layers."""
+def layer_list(model: torch.nn.Module) -> torch.nn.ModuleList:
+    """The one list whose children are the model's layers.
+
+    Raises:
+        CheckpointError: There is no such list, or there are several.
+    """
     kind = type(model).__name__
     stacks = layer_stacks(model.state_dict())
     if len(stacks) != 1:
@@ -213,7 +221,7 @@ def _per_layer(config: Mapping[str, Any], own: int) -> Iterator[tuple[str, list[
 
 def _uneven_layers(model: torch.nn.Module) -> str | None:
     """How a layer differs from the first in more than its number and its weights."""
-    first, *others = map(_facts, _layer_list(model))
+    first, *others = map(_facts, layer_list(model))
     for number, facts in enumerate(others, 1):
         as_first = {
             name: 0 if type(fact) is int and fact == number and first.get(name) == 0 else fact

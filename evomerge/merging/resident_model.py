@@ -9,7 +9,9 @@ from accelerate import init_empty_weights  # type: ignore[import-untyped]
 from torch.overrides import TorchFunctionMode
 
 from evomerge.core.errors import CheckpointError
+from evomerge.core.tensor_names import layer_of
 from evomerge.merging.compatibility import nearest
+from evomerge.merging.layer_slots import LayerSlots
 from evomerge.merging.source_model import SourceModel
 from evomerge.merging.tied_embeddings import copied_name, embedding_name, head_name
 
@@ -21,6 +23,7 @@ def build_resident_model(
     tied: bool,
     dtype: torch.dtype,
     device: str | torch.device,
+    slots: LayerSlots | None = None,
 ) -> torch.nn.Module:
     """An architecture in evaluation mode, with weights not yet set.
 
@@ -35,12 +38,14 @@ def build_resident_model(
         tied: Whether the output head is the input embedding.
         dtype: Of the parameters.
         device: Where the parameters lie.
+        slots: Takes the parameters of layers, which then have no storage; save for those that
+            hold several tensors of a checkpoint at once, such as the experts of some models.
 
     Raises:
         CheckpointError: transformers does not know the architecture.
     """
     model = empty_model(reference, config, tied=tied, dtype=dtype)
-    _give_storage(model, torch.device(device))
+    _give_storage(model, torch.device(device), slots)
     if tied:
         model.tie_weights()
     generation = reference.side_file("generation_config.json")
@@ -66,7 +71,7 @@ def checkpoint_names(reference: SourceModel) -> dict[str, str]:
     own = {id(tensor): name for name, tensor in state.items()}
     return {
         own[id(tensor)]: name
-        for name, tensor in _as_on_disk(model, state).items()
+        for name, tensor in as_on_disk(model, state).items()
         if id(tensor) in own
     }
 
@@ -128,15 +133,33 @@ def _builder(config: Any) -> Callable[[Any], Any]:  # noqa: ANN401 - untyped lib
     )
 
 
-def _give_storage(model: Any, device: torch.device) -> None:  # noqa: ANN401 - untyped library
+def _give_storage(
+    model: torch.nn.Module, device: torch.device, slots: LayerSlots | None
+) -> None:
+    in_slots = _of_layers(model) if slots is not None else set()
     made: dict[int, torch.nn.Parameter] = {}
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
-            if id(parameter) not in made:
+            if id(parameter) in made:
+                pass
+            elif slots is not None and id(parameter) in in_slots:
+                made[id(parameter)] = slots.add(parameter, device)
+            else:
                 empty = torch.empty_like(parameter, device=device)
                 made[id(parameter)] = torch.nn.Parameter(empty, requires_grad=False)
             setattr(module, name, made[id(parameter)])
     model.to(device)
+
+
+def _of_layers(model: torch.nn.Module) -> set[int]:
+    """Parameters of layers that are one tensor of a checkpoint each, by identity."""
+    state = _persistent(model)
+    whole = {id(tensor) for tensor in (as_on_disk(model, state) or state).values()}
+    return {
+        id(tensor)
+        for name, tensor in state.items()
+        if layer_of(name) is not None and id(tensor) in whole
+    }
 
 
 def places(
@@ -156,7 +179,7 @@ def places(
     found = {name: _name_in(state, name, prefix) for name in shapes}
     known: Mapping[str, torch.Tensor] = state
     if None in found.values():
-        known = state | _as_on_disk(model, state)
+        known = state | as_on_disk(model, state)
         found = {name: _name_in(known, name, prefix) for name in shapes}
     lost = [name for name, own in found.items() if own is None]
     if lost:
@@ -193,7 +216,7 @@ class _NoCopies(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _as_on_disk(
+def as_on_disk(
     model: torch.nn.Module, state: Mapping[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
     """Parameters and parts of them, under the names that transformers saves them by.

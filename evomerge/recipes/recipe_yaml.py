@@ -105,6 +105,7 @@ def _rule(rule: Mapping[str, Any]) -> Rule:
         parameters=parameters_of(rule.get("parameters")),
         layers=(layers[0], layers[1]) if layers is not None else None,
         contains=name_parts(rule.get("contains")),
+        scale=rule.get("scale", 1.0),
     )
 
 
@@ -227,6 +228,7 @@ _RULE = (
     _Key("operator", _is_text, "the name of a merge operator", required=True),
     _Key("layers", _is_layer_range_or_none, "[first, last + 1], two whole numbers"),
     _Key("contains", _are_parts, "a part of tensor names, or a list of parts"),
+    _Key("scale", lambda v: _is_number(v) and v > 0, "a finite number above 0"),
     _Key("parameters", _are_parameters, "a mapping of name to a plain, finite value"),
     _Key(
         "models",

@@ -35,8 +35,9 @@ def rules_for(
 
 def same_merge(one: Rule, other: Rule) -> bool:
     """Whether two rules merge alike, whatever they select; the order of models counts."""
-    return (one.operator, one.parameters, [*one.models.items()]) == (
+    return (one.operator, one.scale, one.parameters, [*one.models.items()]) == (
         other.operator,
+        other.scale,
         other.parameters,
         [*other.models.items()],
     )

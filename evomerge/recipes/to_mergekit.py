@@ -1,11 +1,12 @@
 """Recipes as mergekit configurations, where mergekit can say the same."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from evomerge.core.errors import ConfigError
 from evomerge.core.near_names import unknown
-from evomerge.core.recipe import UNION, Recipe, Rule, Value
+from evomerge.core.recipe import UNION, Recipe, Rule, Value, number_of
 from evomerge.recipes.filter_list import setting_for
 from evomerge.recipes.from_mergekit import TensorNames
 from evomerge.recipes.merged_runs import Run, runs_of
@@ -32,6 +33,7 @@ def recipe_to_mergekit(recipe: Recipe, tensor_names: TensorNames) -> dict[str, A
     """
     problems = _method_problems(recipe) + _source_problems(recipe)
     if not problems:
+        recipe = replace(recipe, rules=tuple(map(_with_scale_of_models, recipe.rules)))
         merged = {name for rule in recipe.rules for name in rule.models} | {recipe.reference}
         tensors = {s.name: tensor_names(s.model) for s in recipe.sources if s.name in merged}
         runs = runs_of(recipe, tensors)
@@ -89,6 +91,11 @@ def _parameter_problems(rule: Rule, method: MergekitMethod) -> list[str]:
         if name not in known and (name not in _NEUTRAL or value != _NEUTRAL[name])
     )
     problems = [f"{rule.operator} has no parameter {name!r} there." for name in foreign]
+    if rule.scale != 1 and "scale" not in method.per_model:
+        problems.append(
+            f"{rule.operator} cannot scale the merged tensor there (scale: {rule.scale}); only "
+            "passthrough can."
+        )
     for name, default in {**method.per_model, **method.whole}.items():
         everywhere = name in rule.parameters or (
             name in method.per_model and all(name in own for own in rule.models.values())
@@ -96,6 +103,21 @@ def _parameter_problems(rule: Rule, method: MergekitMethod) -> list[str]:
         if default is None and not everywhere:
             problems.append(f"{rule.operator} needs {name!r}, which the rule does not give.")
     return problems
+
+
+def _with_scale_of_models(rule: Rule) -> Rule:
+    """A rule whose scale is in the models' parameter of that name, which mergekit has."""
+    if rule.scale == 1:
+        return rule
+    models = {
+        model: {
+            **own,
+            "scale": rule.scale
+            * number_of(own.get("scale", rule.parameters.get("scale", 1.0))),
+        }
+        for model, own in rule.models.items()
+    }
+    return replace(rule, models=models, scale=1.0)
 
 
 def _source_problems(recipe: Recipe) -> list[str]:

@@ -27,10 +27,10 @@ def recipes(draw) -> Recipe:
     )
     first = st.integers(0, 40)
     layers = st.none() | st.tuples(first, st.integers(1, 9)).map(lambda r: (r[0], sum(r)))
-    rules = st.builds(
-        Rule, TEXT, models, PARAMETERS, layers, st.lists(TEXT, max_size=2).map(tuple)
-    )
-    last = st.builds(Rule, TEXT, models, PARAMETERS)
+    scales = st.just(1.0) | st.integers(1, 9) | st.floats(1e-300, 1e300)
+    parts = st.lists(TEXT, max_size=2).map(tuple)
+    rules = st.builds(Rule, TEXT, models, PARAMETERS, layers, parts, scales)
+    last = st.builds(Rule, TEXT, models, PARAMETERS, scale=scales)
     size = draw(st.integers(1, 9))
     ranges = st.fixed_dictionaries(
         dict.fromkeys(names, first.map(lambda start: (start, start + size)))
@@ -117,6 +117,9 @@ def test_model_folders_are_found_from_the_recipes_folder(tmp_path):
         ({"operator": "operater"}, "rule 1: unknown key 'operater'"),
         ({"models": "layers: [2, 2], models"}, "rule 1: 'layers' must be"),
         ({"models": "layers: [0, 1.5], models"}, "rule 1: 'layers' must be"),
+        ({"models": "scale: 0, models"}, "rule 1: 'scale' must be a finite number above 0"),
+        ({"models": "scale: .inf, models"}, "rule 1: 'scale' must be"),
+        ({"models": "scale: true, models"}, "rule 1: 'scale' must be"),
         ({"models": "parameters: [1], models"}, "rule 1: 'parameters' must be"),
         ({"models": "parameters: {t: .nan}, models"}, "rule 1: 'parameters' must be"),
         ({"1e-3": "[x]"}, "rule 1: 'models' must be"),

@@ -52,6 +52,7 @@ def rules(draw, operator: str, models: list[str], count: int) -> Rule:
         draw(st.fixed_dictionaries(WHOLE_PARAMETERS[operator])),
         layers=draw(st.none() | st.just((first, last))),
         contains=draw(st.lists(st.sampled_from(PARTS), max_size=2, unique=True).map(tuple)),
+        scale=draw(st.sampled_from([1.0, 2.0, 0.5])) if operator == "passthrough" else 1.0,
     )
 
 
@@ -74,7 +75,7 @@ def recipes(draw) -> Recipe:
     last = draw(rules(operator, models, count))
     return Recipe(
         sources=SOURCES,
-        rules=(*listed, Rule(operator, last.models, last.parameters)),
+        rules=(*listed, Rule(operator, last.models, last.parameters, scale=last.scale)),
         base=base,
         seed=draw(st.integers(0, 3)),
         dtype=draw(st.sampled_from([None, "float32", "bfloat16"])),
@@ -93,7 +94,7 @@ def merges(recipe: Recipe) -> dict[str, tuple]:
         models = {
             places[model]: (
                 layer if layer is None else recipe.source_layer(model, layer),
-                own,
+                {k: v * rule.scale if k == "scale" else v for k, v in own.items()},
             )
             for model, own in rule.models.items()
             if own.get("weight", 1.0) != 0
@@ -180,6 +181,22 @@ def test_stacked_layers_of_several_models_come_back():
     assert merges(recipe_from_mergekit(plain, lambda _: llama_names())) == merges(stacked)
 
 
+def test_scales_of_rules_become_scales_by_filter():
+    plain = written(
+        recipe_of(
+            Rule("passthrough", {"a": {}}, contains=("o_proj",), scale=0.5),
+            Rule("passthrough", {"a": {"scale": 4.0}}, contains=("down_proj",), scale=0.5),
+            Rule("passthrough", {"a": {}}),
+            base="a",
+        )
+    )
+    assert plain["models"][0]["parameters"]["scale"] == [
+        {"filter": "o_proj", "value": 0.5},
+        {"filter": "down_proj", "value": 2.0},
+        {"value": 1.0},
+    ]
+
+
 WEIGHED = {"a": {"weight": 1.0}, "b": {"weight": 1.0}}
 
 
@@ -234,8 +251,14 @@ WEIGHED = {"a": {"weight": 1.0}, "b": {"weight": 1.0}}
             ),
             ["linear has no parameter 'wait'", "needs 'weight'", "['a', 'b'] are one model, x"],
         ),
+        (
+            recipe_of(Rule("linear", WEIGHED, scale=0.5)),
+            [
+                "rule 1: linear cannot scale the merged tensor there (scale: 0.5); only passthrough"
+            ],
+        ),
     ],
-    ids=range(8),
+    ids=range(9),
 )
 def test_every_reason_why_mergekit_cannot_say_it_is_named(recipe, problems):
     with pytest.raises(ConfigError) as caught:

@@ -263,13 +263,20 @@ class Operator:
         self.merge_into([merged.view(-1)], inputs, merged.dtype)
         return merged
 
-    def merge_into(self, targets: Sequence["Tensor"], inputs: Inputs, dtype: "dtype") -> None:
+    def merge_into(
+        self,
+        targets: Sequence["Tensor"],
+        inputs: Inputs,
+        dtype: "dtype",
+        scale: float = 1.0,
+    ) -> None:
         """Merge one tensor into flat targets, rounded once to a dtype on the way.
 
         Args:
             targets: Flat, of the tensor's length, of any floating dtype.
             inputs: What is merged.
             dtype: To which the float32 result is rounded.
+            scale: What the float32 result is multiplied by before that.
 
         Raises:
             TrialError: The result is not finite, or not in that dtype; or a plugin's operator
@@ -277,10 +284,10 @@ class Operator:
         """
         module = getattr(self.merge, "__module__", "")
         if module.partition(".")[0] == "evomerge":
-            self._written(targets, inputs, dtype)
+            self._written(targets, inputs, dtype, scale)
             return
         try:
-            self._written(targets, inputs, dtype)
+            self._written(targets, inputs, dtype, scale)
         except EvomergeError:
             raise
         except Exception as error:
@@ -290,8 +297,19 @@ class Operator:
                 f"{type(error).__name__}: {error}."
             ) from error
 
-    def _written(self, targets: Sequence["Tensor"], inputs: Inputs, dtype: "dtype") -> None:
-        merged = self.merge(inputs)
+    def check_finite(self, merged: "Tensor", key: MaskKey) -> None:
+        """Refuse what ``merge_into`` would refuse, for a tensor that need not be written.
+
+        Raises:
+            TrialError: It is not finite.
+        """
+        if not is_finite(merged):
+            raise TrialError(self._not_finite(key, float(merged.abs().max()), merged.dtype))
+
+    def _written(
+        self, targets: Sequence["Tensor"], inputs: Inputs, dtype: "dtype", scale: float
+    ) -> None:
+        merged = _scaled(self.merge(inputs), scale)
         if isinstance(merged, WritableBlocks):
             largest = merged.write(targets[0], dtype)
             if largest is not None:
@@ -332,6 +350,13 @@ class Operator:
         if math.isfinite(largest):
             return f"{what} reaches {largest:g}, too large for {dtype}."
         return f"{what} gives NaN or infinite weights."
+
+
+def _scaled(blocks: Blocks, scale: float) -> Blocks:
+    """The blocks themselves or copies, since rows may be parts of the models' tensors."""
+    if scale == 1:
+        return blocks
+    return ((block, row * scale) for block, row in blocks)
 
 
 def is_finite(tensor: "Tensor") -> bool:
