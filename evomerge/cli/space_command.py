@@ -33,10 +33,8 @@ def _of_a_space(function: Callable[..., None]) -> Callable[..., None]:
     for add in reversed(
         (
             click.argument("file"),
-            click.option("--experts", type=int, metavar="N", help="Made-up ones.  [default: 3]"),
-            click.option(
-                "--layers", default=24, show_default=True, metavar="N", help="Of made-up models."
-            ),
+            click.option("--experts", type=int, metavar="N", help="Made up. [default: 3]"),
+            click.option("--layers", default=24, show_default=True, metavar="N", help="Theirs."),
             click.option(
                 "--base/--no-base", default=True, help="Whether made-up models have one."
             ),

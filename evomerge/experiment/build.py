@@ -22,12 +22,15 @@ from evomerge.experiment.neighbourhood import (
 )
 from evomerge.experiment.objectives import recipe_value, wanted_metrics
 from evomerge.experiment.prepare import Prepared
+from evomerge.experiment.shared_prefixes import prefix_bytes, told, told_of_nothing
 from evomerge.experiment.spec import ExperimentSpec
 from evomerge.experiment.varying_depth import (
     first_recipe,
     resident_entries,
     resident_recipe,
+    shared_entries,
 )
+from evomerge.fitness.custom_function import FunctionTask
 from evomerge.fitness.estimate import MeanEstimator
 from evomerge.fitness.harness import HarnessTask, ItemScorer, ScoringSettings
 from evomerge.fitness.item_bank import SPLITS
@@ -35,6 +38,7 @@ from evomerge.merging.compatibility import check_finite
 from evomerge.merging.engine import MergeEngine
 from evomerge.merging.placement import Placement, place_sources
 from evomerge.merging.resident_depth import ResidentDepth
+from evomerge.merging.safetensors_header import TORCH_NAMES
 from evomerge.merging.study_memory import StudyMemory
 from evomerge.optimizers.contract import Optimizer
 from evomerge.optimizers.registry import make_optimizer
@@ -54,7 +58,6 @@ def make_evaluation(prepared: Prepared) -> Evaluation:
     Raises:
         ConfigError: The evaluation settings do not fit the model or this machine.
     """
-    spec = prepared.spec.evaluation
     device = _device(prepared.spec)
     # The same for every kind and number of workers: sums depend on how threads share them.
     threads = max(1, int(prepared.spec.workers.cpus))
@@ -66,7 +69,12 @@ def make_evaluation(prepared: Prepared) -> Evaluation:
     reference = prepared.models.sources[0].name
     recipe = first_recipe(prepared.models)
     deepest = resident_recipe(prepared.models, prepared.space)
-    model = engine.resident_model(deepest, dtype=_dtype(prepared), device=device)
+    model = engine.resident_model(
+        deepest,
+        dtype=_dtype(prepared),
+        device=device,
+        share_layers=_shares_layers(prepared),
+    )
     depth = ResidentDepth(model, recipe, engine.sources) if deepest.slices else None
     merged = MergedModel(engine, model, recipe, depth)
     # A configuration that does not fit its weights shows here, not in a trial.
@@ -85,17 +93,27 @@ def make_evaluation(prepared: Prepared) -> Evaluation:
         {n: task.counting(count_tokens) for n, task in tasks if isinstance(task, HarnessTask)},
         model,
         tokenizer,
-        ScoringSettings(
-            spec.batch_size, spec.apply_chat_template, spec.max_length, spec.backend
-        ),
-        wanted_metrics(prepared.objectives),
+        _scoring_settings(prepared),
+        wanted_metrics(prepared.quantities),
     )
     answer = answer_by_kind(scorer.responses, prepared.tasks, merged, tokenizer)
     neighbours = neighbourhood(prepared, engine, model)
+    merge = told(merged.merge, scorer.prefixes, engine.sources)
     return Evaluation(
-        evaluator(merged.merge, answer, neighbourhood=neighbours),
+        evaluator(merge, answer, neighbourhood=told_of_nothing(neighbours, scorer.prefixes)),
         scorer.settings | stability_settings(prepared) | {"threads": threads},
         (placement.described(),) if placement else (),
+    )
+
+
+def _scoring_settings(prepared: Prepared) -> ScoringSettings:
+    spec = prepared.spec.evaluation
+    return ScoringSettings(
+        spec.batch_size,
+        spec.apply_chat_template,
+        spec.max_length,
+        spec.backend,
+        prefix_bytes(prepared),
     )
 
 
@@ -133,12 +151,13 @@ def make_scoring(prepared: Prepared, settings: Mapping[str, Any]) -> Scoring:
         fitness=None
         if calibrated
         else random_fitness(spec, banks, MeanEstimator(sizes, cautious=True)),
-        calibration=calibration(spec, banks, prepared.objectives, prepared.calibration)
+        calibration=calibration(spec, banks, prepared.quantities, prepared.calibration)
         if calibrated
         else None,
         confidence=spec.fitness.confidence,
         derived=MeanEstimator(sizes),
         recipe_value=recipe_value(MergeEngine(prepared.sources)),
+        constraints=prepared.constraints,
         asks=asks_per_item(prepared),
     )
 
@@ -172,6 +191,7 @@ def study_meta(
         "evomerge": importlib.metadata.version("evomerge"),
         "experiment": spec.model_dump(mode="json"),
         "objectives": [objective.to_plain() for objective in prepared.objectives],
+        "constraints": [constraint.to_plain() for constraint in prepared.constraints],
         "genes": [gene_facts(gene) for gene in prepared.space.genes],
         "items": prepared.items,
         "banks": {
@@ -261,8 +281,25 @@ def _placement(prepared: Prepared, device: torch.device) -> Placement | None:
     torch.cuda.set_per_process_memory_fraction(share / total, device)
     stored = {name: source.size for name, source in prepared.sources.items()}
     deepest = resident_recipe(prepared.models, prepared.space)
-    entries = resident_entries(deepest, prepared.sources)
-    return place_sources(stored, entries * _dtype(prepared).itemsize, free, share)
+    sources, dtype, states = prepared.sources, _dtype(prepared), prefix_bytes(prepared)
+    shares = _shares_layers(prepared)
+    entries = resident_entries(deepest, sources, prepared.space if shares else None)
+    placed = place_sources(stored, entries * dtype.itemsize, free, share, states)
+    stored_as = {i.dtype for source in sources.values() for i in source.tensors.values()}
+    dtypes = {TORCH_NAMES.get(name) for name in stored_as} | {prepared.models.dtype}
+    if shares and (placed.streamed or dtypes - {None} != {str(dtype).removeprefix("torch.")}):
+        entries += shared_entries(deepest, sources)
+        placed = place_sources(stored, entries * dtype.itemsize, free, share, states)
+    return placed
+
+
+def _shares_layers(prepared: Prepared) -> bool:
+    """Whether layers that candidates take whole need no copies.
+
+    A user's function may write into weights, which must then be nobody else's.
+    """
+    functions = any(isinstance(task, FunctionTask) for task in prepared.tasks.values())
+    return prepared.space.most_layers is not None and not functions
 
 
 def _device(spec: ExperimentSpec) -> torch.device:

@@ -56,6 +56,11 @@ class WorkersSpec(BaseModel):
     """GiB of each worker's memory for what merges of all candidates share (tables of
     magnitudes, singular vectors …); what goes beyond lies in mapped temporary files."""
 
+    prefix_cache: float = Field(default=0.25, ge=0, allow_inf_nan=False)
+    """GiB of each worker's memory (of its GPU's, where it has one) for hidden states of first
+    layers that candidates have in common, which then run once; 0 runs them for each. Scores
+    are the same. Unused where tasks are scored by functions, which may change the model."""
+
     sources: Literal["path", "copy"] = "path"
     """Models, tasks and files lie at the same path on every machine, or each machine gets a
     copy of them in its cache."""

@@ -15,6 +15,7 @@ from evomerge.core.near_names import unknown
 from evomerge.core.responses import ItemResponses, Items, Responses
 from evomerge.fitness.global_generators import untouched_generators
 from evomerge.fitness.harness_task import ChatTemplate, HarnessTask, Instance
+from evomerge.fitness.prefix_forward import PrefixForward
 from evomerge.fitness.quiet_libraries import quiet
 from evomerge.fitness.resident_lm import ResidentLM
 from evomerge.fitness.scoring_settings import ScoringSettings
@@ -117,6 +118,11 @@ class ItemScorer:
             }
             truncated = self._ask([q for of_task in asked.values() for q in of_task.values()])
             return {name: self._scored(name, q, truncated) for name, q in asked.items()}
+
+    @property
+    def prefixes(self) -> PrefixForward:
+        """To be told what layers the model has; only then those in common are shared."""
+        return self._model.prefixes
 
     def _refuse_long_generations(self) -> None:
         limit = self._model.max_length

@@ -26,6 +26,7 @@ from evomerge.fitness.packed_choices import (
     why_not,
 )
 from evomerge.fitness.packing_check import disagreement, probes
+from evomerge.fitness.prefix_forward import PrefixForward
 from evomerge.fitness.scoring_settings import ScoringSettings
 
 Request = tuple[tuple[str, str] | None, list[int], list[int]]
@@ -73,7 +74,9 @@ class ResidentLM(HFLM):  # type: ignore[misc]
         self._texts: dict[str, list[int]] = {}
         self._contexts: list[str] = []
         self._stops: dict[tuple[str, ...], StopTexts] = {}
-        self._packed = PackedChoices(model, settings.batch_size)
+        self.prefixes = PrefixForward(model, settings.prefix_bytes)
+        """Told what layers the model has, it runs those once that candidates share."""
+        self._packed = PackedChoices(model, settings.batch_size, self.prefixes.logits)
         self._uncut: int = self.max_length + 1  # the last token is not read
         self._items: dict[tuple[Tokens, tuple[Tokens, ...]], list[PackedItem]] = {}
         self._packs: bool | None = None
@@ -120,7 +123,8 @@ class ResidentLM(HFLM):  # type: ignore[misc]
         asked = self._asked(requests)
         packed = [(item, numbers) for item, numbers in asked if self._fits(item)]
         if self._packs is None and packed:
-            self._try_packing([item for item, _ in packed])
+            with self.prefixes.unshared():
+                self._try_packing([item for item, _ in packed])
         answers: dict[int, LogLikelihood] = {}
         if self._packs:
             replies = self._packed.loglikelihoods([item for item, _ in packed])
@@ -163,6 +167,17 @@ class ResidentLM(HFLM):  # type: ignore[misc]
             requests, disable_tqdm=True, override_bs=rows
         )
         return answers
+
+    def _model_call(
+        self,
+        inps: torch.Tensor,
+        attn_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        if attn_mask is None and labels is None and self.mixed_precision_dtype is None:
+            return self.prefixes.logits(input_ids=inps)
+        logits: torch.Tensor = super()._model_call(inps, attn_mask, labels)
+        return logits
 
     def _try_packing(self, items: Sequence[PackedItem]) -> None:
         """Compare packed and plain answers to made items, and decide for good if possible."""

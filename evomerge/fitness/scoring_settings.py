@@ -66,3 +66,7 @@ class ScoringSettings:
 
     backend: Literal["transformers", "vllm"] = "transformers"
     """What computes the answers; vLLM is no dependency and has to be installed besides."""
+
+    prefix_bytes: int = 0
+    """Most bytes of hidden states kept from candidate to candidate, so that first layers which
+    they have in common run once; changes no answer."""
