@@ -34,7 +34,7 @@ def _of_a_space(function: Callable[..., None]) -> Callable[..., None]:
         (
             click.argument("file"),
             click.option("--experts", type=int, metavar="N", help="Made up. [default: 3]"),
-            click.option("--layers", default=24, show_default=True, metavar="N", help="Theirs."),
+            click.option("--layers", default=24, metavar="N", help="Made up. [default: 24]"),
             click.option(
                 "--base/--no-base", default=True, help="Whether made-up models have one."
             ),
