@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from evomerge.core.constraints import Constraint
 from evomerge.core.objectives import Objective
 from evomerge.core.outcomes import Failed
 from evomerge.core.recipe import Recipe, Source
@@ -13,6 +14,7 @@ from evomerge.fitness.estimate import Estimator, MeanEstimator
 from evomerge.optimizers.registry import make_optimizer
 from evomerge.search.budget import Budget
 from evomerge.search.loop import Parts, Search
+from evomerge.search.objective_values import RecipeValue
 from evomerge.search.observer import Observer
 from evomerge.search.scoring import Calibration, Fitness, Scoring
 from evomerge.spaces.parameter import ParameterSpace, ParameterSpaceSpec
@@ -147,6 +149,8 @@ class LandscapeStudy:
     fitness: Fitness | None = None
     calibration: Calibration | None = None
     confidence: float = 0.9
+    constraints: tuple[Constraint, ...] = ()
+    recipe_value: RecipeValue | None = None
     workers: Callable[[Evaluate], Workers] = lambda evaluate: InlineWorkers(
         lambda _: Evaluation(evaluate)
     )
@@ -163,6 +167,8 @@ class LandscapeStudy:
             fitness=self.fitness,
             calibration=self.calibration,
             confidence=self.confidence,
+            constraints=self.constraints,
+            recipe_value=self.recipe_value,
         )
         initial = [
             genome

@@ -1,5 +1,6 @@
 """What ``run`` and ``resume`` show while a search goes on, and how they are stopped."""
 
+import math
 import shlex
 import signal
 import sys
@@ -176,9 +177,12 @@ class TerminalObserver(Observer):
 
     def _standing(self, progress: SearchProgress) -> str:
         best = ", ".join(
-            f"{objective.name} {value:.4g}" for objective, (value, _) in self._best(progress)
+            f"{objective.name} {value:.4g}"
+            for objective, (value, _) in self._best(progress)
+            if not math.isnan(value)
         )
-        return f"front {len(progress.front)} · best {best}"
+        parts = [f"front {len(progress.front)}", *([f"best {best}"] if best else [])]
+        return " · ".join([*parts, *_nearest(progress)])
 
     def _best(self, progress: SearchProgress) -> Iterator[tuple[Objective, tuple[float, int]]]:
         known = self.announced.objectives if self.announced else ()
@@ -194,12 +198,24 @@ class TerminalObserver(Observer):
             return Group(self._bar)
         table = Table.grid(padding=(0, 2))
         for objective, (value, number) in self._best(latest):
+            if math.isnan(value):
+                continue
             table.add_row(f"best {objective.name}", f"[bold]{value:.4g}[/]", f"trial {number}")
         failed = f", {self._failed} failed" if self._failed else ""
         table.add_row("front", f"[bold]{len(latest.front)}[/]", f"candidates{failed}")
+        for said in _nearest(latest):
+            table.add_row("constraints", "", said)
         if self._crew():
             table.add_row("workers", "", self._crew())
         return Group(self._bar, table)
+
+
+def _nearest(progress: SearchProgress) -> list[str]:
+    """What is nearest to the constraints, while no candidate meets them."""
+    if progress.nearest is None:
+        return []
+    missed, number = progress.nearest
+    return [f"none meets the constraints, trial {number} misses them by {missed:.4g}"]
 
 
 @contextmanager

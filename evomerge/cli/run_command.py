@@ -35,15 +35,17 @@ def command(
     out: Path | None,
     warm_start: Path | None,
 ) -> None:
-    """Run EXPERIMENT, a YAML file, to the end of its budget."""
-    from evomerge.experiment.yaml_lines import read_yaml
+    """Run EXPERIMENT, a YAML file, to the end of its budget; with stages, one after another."""
+    from evomerge.experiment.stages_reader import has_stages
 
-    read_yaml(experiment)  # a file that is not there shows before heavy libraries are loaded
+    # A file that is not there shows before heavy libraries are loaded.
+    staged = has_stages(experiment)
     with watching() as observer, stoppable(observer):
         from evomerge.experiment.session import RunOptions, start
+        from evomerge.experiment.stages_run import start_chain
 
         options = RunOptions(out, overrides, obj["offline"], warm_start, observer)
-        study = start(experiment, options)
+        done = start_chain(experiment, options) if staged else start(experiment, options)
     from evomerge.cli.outcome import show_outcome
 
-    show_outcome(study)
+    show_outcome(done)

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import click
 
+from evomerge.report.chain_server import ChainServer
 from evomerge.report.live_server import LiveServer
+from evomerge.store.chain_record import is_chain
 
 
 @click.command(name="serve")
@@ -22,7 +24,8 @@ def command(run_dir: Path, port: int) -> None:
     The page only reads. To see it from another machine, forward the same port:
     ssh -L 8642:127.0.0.1:8642 HOST
     """
-    with LiveServer(run_dir, port) as server:
+    server_of = ChainServer if is_chain(run_dir) else LiveServer
+    with server_of(run_dir, port) as server:
         click.echo(f"{server.url}  (Ctrl-C ends; the run goes on)")
         try:
             server.serve_forever(poll_interval=0.2)

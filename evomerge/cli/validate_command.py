@@ -14,6 +14,16 @@ def command(obj: dict[str, bool], experiment: Path, overrides: tuple[str, ...]) 
 
     Of models only configurations, tokenizers, headers and samples of weights are read.
     """
+    from evomerge.experiment.stages_reader import has_stages
+
+    if has_stages(experiment):
+        from evomerge.experiment.stages_prepare import prepare_chain
+
+        chain = prepare_chain(experiment, overrides, offline=obj["offline"])
+        for line in (*chain.summary, *(line for plan in chain.plans for line in plan)):
+            click.echo(line)
+        click.echo(f"{experiment}: valid")
+        return
     from evomerge.experiment.build import make_study_optimizer
     from evomerge.experiment.plan import plan
     from evomerge.experiment.prepare import prepare_file

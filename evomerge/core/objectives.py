@@ -6,12 +6,12 @@ from typing import Any, Literal, Self
 
 Direction = Literal["maximize", "minimize"]
 
-Kind = Literal["mean", "information", "forgetting", "parameters", "flops"]
+Kind = Literal["mean", "information", "forgetting", "parameters", "flops", "layers"]
 """What an objective is computed from.
 
 ``mean``: one response an item. ``information``: all choices of a task together.
-``forgetting``: responses less those of a reference model. ``parameters`` and ``flops``: the
-recipe alone.
+``forgetting``: responses less those of a reference model. ``parameters``, ``flops`` and
+``layers``: the recipe alone.
 """
 
 

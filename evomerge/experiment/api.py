@@ -10,7 +10,11 @@ import numpy as np
 from evomerge.core.errors import ConfigError
 from evomerge.experiment.session import ResumeOptions, RunOptions, start
 from evomerge.experiment.session import resume as resume_session
+from evomerge.experiment.stages_reader import has_stages
+from evomerge.experiment.stages_run import resume_chain, start_chain
 from evomerge.experiment.study import Study
+from evomerge.experiment.study_chain import StudyChain
+from evomerge.store.chain_record import is_chain
 
 
 def run(
@@ -19,8 +23,8 @@ def run(
     out: str | Path | None = None,
     overrides: Mapping[str, Any] | None = None,
     offline: bool = False,
-) -> Study:
-    """Run an experiment file to the end of its budget.
+) -> Study | StudyChain:
+    """Run an experiment file to the end of its budget; with ``stages``, a chain of searches.
 
     Args:
         experiment: The YAML file.
@@ -33,7 +37,10 @@ def run(
         evomerge.core.errors.EvomergeError: What is wrong and what to do about it.
     """
     place = Path(out) if out is not None else None
-    return start(Path(experiment), RunOptions(place, _assignments(overrides), offline))
+    options = RunOptions(place, _assignments(overrides), offline)
+    if has_stages(Path(experiment)):
+        return start_chain(Path(experiment), options)
+    return start(Path(experiment), options)
 
 
 def resume(
@@ -43,8 +50,8 @@ def resume(
     models: Mapping[str, str] | None = None,
     overrides: Mapping[str, Any] | None = None,
     offline: bool = False,
-) -> Study:
-    """Continue a study that was interrupted, or extend one.
+) -> Study | StudyChain:
+    """Continue a study, or a chain of them, that was interrupted, or extend one.
 
     Args:
         run_dir: The run directory.
@@ -56,9 +63,9 @@ def resume(
     Raises:
         evomerge.core.errors.EvomergeError: What is wrong and what to do about it.
     """
-    return resume_session(
-        Path(run_dir), ResumeOptions(add, models or {}, _assignments(overrides), offline)
-    )
+    options = ResumeOptions(add, models or {}, _assignments(overrides), offline)
+    go_on = resume_chain if is_chain(Path(run_dir)) else resume_session
+    return go_on(Path(run_dir), options)
 
 
 def _assignments(overrides: Mapping[str, Any] | None) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ from evomerge.search.asking import Asking, only
 from evomerge.search.budget import Budget
 from evomerge.search.final_scoring import FinalScoring
 from evomerge.search.loop import Parts, Search
-from evomerge.search.objective_values import ObjectiveValues
+from evomerge.search.measuring import Measuring
 from evomerge.search.observer import Observer, Phase
 from evomerge.spaces.first_genomes import first_genomes
 from evomerge.store.run_lock import RunLock
@@ -221,11 +221,9 @@ class _Judged:
         self._scoring = make_scoring(prepared, bench.workers.settings)
         self._asking = Asking(bench.workers, store, self._scoring, observer.workers)
         self._trials = {trial.number: trial for trial in store.trials()}
-        self._values = ObjectiveValues(
-            self._scoring.objectives,
-            self._scoring.estimator,
-            self._scoring.derived or self._scoring.estimator,
-            self._scoring.recipe_value,
+        self._measuring = Measuring(
+            self._scoring,
+            self._scoring.whole,
             lambda: {t.name: self._asking.known(t) for t in self._of_kind("source")},
         )
 
@@ -234,7 +232,7 @@ class _Judged:
         plain = [t for t in self._trials.values() if t.kind != "candidate"]
         first = self._of_kind("candidate")[:count]
         FinalScoring(
-            self._asking, self._scoring, self._values, self._genes, _ignore_phase, _ignore
+            self._asking, self._scoring, self._measuring, self._genes, _ignore_phase, _ignore
         ).run({trial.number: trial for trial in [*plain, *first]})
         return Stop(count, self._tested("candidate"))
 
@@ -252,15 +250,19 @@ class _Judged:
         return found
 
     def _tested(self, kind: str) -> tuple[Point, ...]:
-        """Values of the trials of a kind that were put to the test at the last stop."""
-        items, values = self._scoring.items["test"], []
-        for number in self._store.meta("finalists")["test"]:
-            trial = self._trials[number]
-            if trial.kind == kind:
-                answered = only(self._asking.known(trial), items)
-                estimates = self._values.of(trial, answered)
-                values.append(tuple(estimate.value for estimate in estimates))
-        return tuple(values)
+        """Values of the trials of a kind that were put to the test at the last stop.
+
+        Of candidates only what kept the constraints on validation items: the rest is no result.
+        """
+        numbers = self._store.meta("finalists")["test"]
+        trials = [self._trials[n] for n in numbers if self._trials[n].kind == kind]
+        if kind == "candidate":
+            trials = [t for t in trials if self._measured(t, "validation").violation == 0]
+        return tuple(self._measured(trial, "test").values for trial in trials)
+
+    def _measured(self, trial: Trial, split: str) -> Trial:
+        answered = only(self._asking.known(trial), self._scoring.items[split])
+        return self._measuring.measured(trial, answered)
 
     def _of_kind(self, kind: str) -> list[Trial]:
         return [trial for _, trial in sorted(self._trials.items()) if trial.kind == kind]

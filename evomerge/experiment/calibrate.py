@@ -90,7 +90,7 @@ def _prepared(experiment: Path, options: CalibrateOptions) -> Prepared:
 
 
 def _from_files(prepared: Prepared, options: CalibrateOptions) -> CalibrationFile:
-    pairs = _task_metrics(prepared.objectives)
+    pairs = _task_metrics(prepared.quantities)
     problems = _matrix_problems(prepared, options, pairs)
     if problems:
         raise ConfigError(problems)

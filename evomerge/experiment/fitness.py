@@ -253,7 +253,9 @@ def _fitted(
                 adaptive[task] = AdaptiveTask.fitted(metric, made, bank, scale)
     ladder = _ladder(spec, banks, rungs)
     return Fitness(
-        BankEstimator(estimators), AdaptiveLadder(ladder, adaptive) if adaptive else ladder
+        BankEstimator(estimators),
+        AdaptiveLadder(ladder, adaptive) if adaptive else ladder,
+        predicts=True,
     )
 
 

@@ -60,7 +60,28 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     Raises:
         ConfigError: Every unknown key, missing key and wrong value, with file and line.
     """
-    draft = _Draft(read_yaml(path), path.parent)
+    file = read_yaml(path)
+    if "stages" in file.data:
+        raise ConfigError(
+            f"{file.where(('stages',))}: stages: this needs a single search; a chain of them "
+            "is for 'evomerge run' and 'evomerge validate'. A stage that has begun stands "
+            "alone in resolved.yaml of its folder."
+        )
+    return check_experiment(file, path, overrides)
+
+
+def check_experiment(file: YamlFile, path: Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Check an experiment that has been read, or put together, already.
+
+    Args:
+        file: Its keys.
+        path: The file that relative paths start beside.
+        overrides: As for ``load_experiment``.
+
+    Raises:
+        ConfigError: Every unknown key, missing key and wrong value, with file and line.
+    """
+    draft = _Draft(file, path.parent)
     draft.apply(overrides)
     spec = draft.checked()
     return Experiment(spec, path, draft.files, tuple(overrides))
@@ -72,7 +93,14 @@ def load_remains(path: Path, overrides: Sequence[str] = ()) -> Experiment | None
     So that models and tasks can be checked in the same pass as keys. None where too little
     is left to check.
     """
-    draft = _Draft(read_yaml(path), path.parent)
+    return experiment_remains(read_yaml(path), path, overrides)
+
+
+def experiment_remains(
+    file: YamlFile, path: Path, overrides: Sequence[str] = ()
+) -> Experiment | None:
+    """As ``load_remains``, of an experiment that has been read already."""
+    draft = _Draft(file, path.parent)
     draft.apply(overrides)
     spec = draft.remains()
     return Experiment(spec, path, draft.files, tuple(overrides)) if spec else None

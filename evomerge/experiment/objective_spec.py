@@ -13,7 +13,7 @@ from evomerge.fitness.label_free import DEFAULT_STEP, LABEL_FREE, STABILITY
 
 FORGETTING = "forgetting"
 
-OF_RECIPE = ("parameters", "flops")
+OF_RECIPE = ("parameters", "flops", "layers")
 """Objectives that the recipe alone decides; they have no task."""
 
 _OPTION_OF: Mapping[str, tuple[str, ...]] = {

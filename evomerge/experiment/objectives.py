@@ -6,6 +6,7 @@ from evomerge.core.errors import CheckpointError, ConfigError
 from evomerge.core.near_names import unknown
 from evomerge.core.objectives import Kind, Objective
 from evomerge.core.recipe import Recipe
+from evomerge.core.tensor_names import count_layers
 from evomerge.experiment.objective_spec import FORGETTING, ObjectiveSpec
 from evomerge.experiment.spec import ExperimentSpec
 from evomerge.fitness.derived_metrics import response_metrics
@@ -23,6 +24,7 @@ _KINDS: Mapping[str, Kind] = {
     FORGETTING: "forgetting",
     "parameters": "parameters",
     "flops": "flops",
+    "layers": "layers",
 }
 
 
@@ -95,9 +97,17 @@ def recipe_value(engine: MergeEngine) -> Callable[[Objective, Recipe], float]:
     def value(of: Objective, recipe: Recipe) -> float:
         if of.kind == "flops":
             return flops_per_token(engine, recipe, of.context or DEFAULT_CONTEXT)
+        if of.kind == "layers":
+            return depth(engine, recipe)
         return engine.parameter_count(recipe)
 
     return value
+
+
+def depth(engine: MergeEngine, recipe: Recipe) -> int:
+    """Layers of the merged model, of its deepest stack where it has several."""
+    own = recipe.layer_count
+    return own or count_layers(list(engine.sources[recipe.reference].tensors))
 
 
 def size_findings(

@@ -30,6 +30,7 @@ def plan(
         f"space: {operators} with {len(prepared.space.genes)} genes; "
         f"optimizer: {spec.optimizer.name}, seed {spec.seed}",
         f"{_items(prepared)} for {_objectives(prepared)}",
+        *_constraints(prepared),
         f"budget: {_budget(budget)}; {len(prepared.space.baselines())} sources and baselines "
         "are scored first",
     ]
@@ -90,6 +91,11 @@ def _items(prepared: Prepared) -> str:
 
 def _objectives(prepared: Prepared) -> str:
     return ", ".join(f"{o.direction} {o.name}" for o in prepared.objectives)
+
+
+def _constraints(prepared: Prepared) -> list[str]:
+    said = "; ".join(f"{each.name} {each.limit}" for each in prepared.constraints)
+    return [f"constraints: {said}"] if said else []
 
 
 def _budget(budget: Budget) -> str:

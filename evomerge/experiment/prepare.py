@@ -4,10 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from evomerge.core.constraints import Constraint
 from evomerge.core.errors import CheckpointError, ConfigError
 from evomerge.core.objectives import Objective
 from evomerge.core.responses import Items
 from evomerge.core.streams import stream
+from evomerge.experiment.constraints import (
+    ConstraintFindings,
+    OpenedModels,
+    find_constraints,
+)
 from evomerge.experiment.custom_tasks import load_custom_tasks
 from evomerge.experiment.fitness import (
     check_calibration_file,
@@ -17,7 +23,11 @@ from evomerge.experiment.fitness import (
 )
 from evomerge.experiment.load import Experiment, load_experiment, load_remains
 from evomerge.experiment.loggers import logger_problems
-from evomerge.experiment.models_and_space import Problems, open_models_and_space
+from evomerge.experiment.models_and_space import (
+    ModelsAndSpace,
+    Problems,
+    open_models_and_space,
+)
 from evomerge.experiment.objectives import objective, objective_problems, size_findings
 from evomerge.experiment.question_files import task_spec
 from evomerge.experiment.spec import (
@@ -45,6 +55,7 @@ class Prepared:
     space: SearchSpace
     tasks: Mapping[str, Task]
     objectives: tuple[Objective, ...]
+    constraints: tuple[Constraint, ...]
     items: Mapping[str, Items]
     """Chosen items by split, then task; of the search split those that sources and baselines
     answer."""
@@ -57,6 +68,11 @@ class Prepared:
 
     notes: tuple[str, ...] = ()
     """What is worth knowing and stops nothing."""
+
+    @property
+    def quantities(self) -> tuple[Objective, ...]:
+        """Everything that is estimated: the objectives, and what constraints bound."""
+        return (*self.objectives, *(each.quantity for each in self.constraints))
 
 
 def prepare(experiment: Experiment, *, offline: bool = False) -> Prepared:
@@ -76,8 +92,10 @@ def prepare(experiment: Experiment, *, offline: bool = False) -> Prepared:
     tasks = _tasks(experiment, spec, problems, offline=offline)
     objectives = tuple(objective(each) for each in spec.objectives)
     size_notes = _check_objectives(experiment, spec, tasks, (sources, space), problems)
+    constraints = _constraints(experiment, opened, tasks, problems)
     spec = _with_optimizer(experiment, spec, space, objectives, problems)
-    calibration = _fitness(experiment, spec, tasks, objectives, problems)
+    bounded = tuple(constraint.quantity for constraint in constraints.constraints)
+    calibration = _fitness(experiment, spec, tasks, (*objectives, *bounded), problems)
     banks, items = _items(experiment, spec, tasks, problems)
     problems.config += [
         f"{experiment.where('loggers', place)}: {problem}"
@@ -87,9 +105,19 @@ def prepare(experiment: Experiment, *, offline: bool = False) -> Prepared:
     if space is None:
         raise ConfigError("the search space could not be built.")
     notes = [note for task in tasks.values() for note in task.bank.overlap]
-    notes += differences(sources, models.sources[0].name) + size_notes
+    notes += differences(sources, models.sources[0].name) + size_notes + constraints.notes
     return Prepared(
-        spec, sources, models, space, tasks, objectives, items, banks, calibration, tuple(notes)
+        spec=spec,
+        sources=sources,
+        models=models,
+        space=space,
+        tasks=tasks,
+        objectives=objectives,
+        constraints=tuple(constraints.constraints),
+        items=items,
+        banks=banks,
+        calibration=calibration,
+        notes=tuple(notes),
     )
 
 
@@ -189,6 +217,23 @@ def _check_objectives(
     for place, problem in sorted(found, key=lambda each: each[0]):
         problems.config.append(f"{experiment.where('objectives', place)}: {problem}")
     return notes
+
+
+def _constraints(
+    experiment: Experiment,
+    opened: ModelsAndSpace,
+    tasks: Mapping[str, Task],
+    problems: Problems,
+) -> ConstraintFindings:
+    """The constraints; notes what is wrong with them."""
+    known = None
+    if opened.space is not None and not problems.models:
+        known = OpenedModels(opened.sources, opened.models, opened.space)
+    metrics = {name: task.metrics for name, task in tasks.items()}
+    found = find_constraints(opened.spec, metrics, known)
+    for place, problem in sorted(found.problems, key=lambda each: each[0]):
+        problems.config.append(f"{experiment.where('constraints', place)}: {problem}")
+    return found
 
 
 def _fitness(

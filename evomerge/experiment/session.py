@@ -1,6 +1,6 @@
 """Run and resume: one session of a study, from the experiment file to the report."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -69,18 +69,34 @@ def start(path: Path, options: RunOptions) -> Study:
         KeyboardInterrupt: Stopped; the study is whole and can be resumed.
     """
     if options.out is not None:
-        _refuse_used(options.out)
+        refuse_used(options.out)
     experiment, prepared = prepare_file(path, options.overrides, offline=options.offline)
-    run_dir = options.out or _free_run_dir(experiment.spec.name)
+    run_dir = options.out or free_run_dir(experiment.spec.name)
+    return begin(prepared, as_asked(experiment.path, experiment.overrides), run_dir, options)
+
+
+def begin(prepared: Prepared, asked: str, run_dir: Path, options: RunOptions) -> Study:
+    """Run a prepared experiment in a new run directory.
+
+    Args:
+        prepared: What to do.
+        asked: Text of the directory's ``experiment.yaml``.
+        run_dir: New or empty.
+        options: The rest; ``out`` and ``overrides`` are not looked at.
+
+    Raises:
+        EvomergeError, KeyboardInterrupt: As ``start``.
+    """
     initial = first_genomes(prepared.space) + _front_genomes(options.warm_start, prepared)
     make_study_optimizer(prepared, initial)  # what it refuses, it refuses before any work
     with make_workers(prepared, offline=options.offline) as workers:
         settings = workers.settings
-        _make_run_dir(run_dir)
+        make_run_dir(run_dir)
         with RunLock(run_dir):
             meta = study_meta(prepared, settings, initial)
             meta["relative_places"] = relative_places(prepared.spec, run_dir)
-            _write_experiment(run_dir, experiment, prepared.spec)
+            write_text(run_dir / COPY, asked)
+            write_text(run_dir / RESOLVED, dump_yaml(prepared.spec.model_dump(mode="json")))
             with (
                 _created(run_dir, meta) as store,
                 with_loggers(
@@ -190,7 +206,12 @@ def _stopped(store: StudyStore, reason: str, run_dir: Path) -> None:
 # ---- a new run directory
 
 
-def _refuse_used(out: Path) -> None:
+def refuse_used(out: Path) -> None:
+    """Make sure that a folder can become a run directory.
+
+    Raises:
+        StoreError: It holds a study, or anything else.
+    """
     if (out / FILE_NAME).exists():
         raise StoreError(
             f"{out} holds a study already; continue it with 'evomerge resume {out}', "
@@ -200,12 +221,18 @@ def _refuse_used(out: Path) -> None:
         raise StoreError(f"{out} is not empty; choose a new or empty folder with --out.")
 
 
-def _free_run_dir(name: str) -> Path:
+def free_run_dir(name: str) -> Path:
+    """The first of ``runs/NAME``, ``runs/NAME-2`` … that does not exist."""
     numbered = (Path("runs") / (name if n == 1 else f"{name}-{n}") for n in range(1, 10_000))
     return next(path for path in numbered if not path.exists())
 
 
-def _make_run_dir(run_dir: Path) -> None:
+def make_run_dir(run_dir: Path) -> None:
+    """Make a run directory.
+
+    Raises:
+        StoreError: It cannot be made.
+    """
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -214,13 +241,10 @@ def _make_run_dir(run_dir: Path) -> None:
         ) from error
 
 
-def _write_experiment(run_dir: Path, experiment: Experiment, spec: ExperimentSpec) -> None:
-    asked = experiment.path.read_text(encoding="utf-8")
-    changes = "".join(
-        f"# -o {line}\n" for text in experiment.overrides for line in text.splitlines()
-    )
-    write_text(run_dir / COPY, changes + asked)
-    write_text(run_dir / RESOLVED, dump_yaml(spec.model_dump(mode="json")))
+def as_asked(path: Path, overrides: Sequence[str]) -> str:
+    """An experiment file's text, below the overrides as comments."""
+    changes = "".join(f"# -o {line}\n" for text in overrides for line in text.splitlines())
+    return changes + path.read_text(encoding="utf-8")
 
 
 def _front_genomes(warm_start: Path | None, prepared: Prepared) -> list[Genome]:
@@ -278,6 +302,8 @@ def _check_unchanged(run_dir: Path, store: StudyStore, prepared: Prepared) -> No
         problems.append("the calibration file has changed")
     if [gene_facts(gene) for gene in prepared.space.genes] != store.meta("genes"):
         problems.append("the search space has other genes")
+    if [each.to_plain() for each in prepared.constraints] != (store.meta("constraints") or []):
+        problems.append("the constraints are others")
     if problems:
         raise StoreError(
             f"{run_dir}: cannot be resumed, its scores would not be comparable: "

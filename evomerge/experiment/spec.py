@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from evomerge.experiment.constraint_spec import ConstraintSpec
 from evomerge.experiment.custom_spec import CustomItemsSpec, ScoreSpec
 from evomerge.experiment.fitness_spec import FitnessSpec
 from evomerge.experiment.loggers_spec import LoggersSpec
@@ -29,7 +30,7 @@ BASE = "base"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
-def _usable_name(name: str) -> str:
+def usable_name(name: str) -> str:
     """A name that may become a folder's."""
     if not _NAME.fullmatch(name):
         raise ValueError("must be letters, digits, - and _, beginning with no - or _")
@@ -300,7 +301,7 @@ class EvaluationSpec(Closed):
 class ExperimentSpec(Closed):
     """A whole experiment, as written in ``experiment.yaml``."""
 
-    name: Annotated[str, AfterValidator(_usable_name), Field(max_length=80)]
+    name: Annotated[str, AfterValidator(usable_name), Field(max_length=80)]
     """Names the run directory."""
 
     seed: int = 0
@@ -309,6 +310,9 @@ class ExperimentSpec(Closed):
     tasks: TasksSpec
     fitness: FitnessSpec = FitnessSpec()
     objectives: tuple[ObjectiveSpec, ...] = Field(min_length=1)
+    constraints: tuple[ConstraintSpec, ...] = ()
+    """What every result must keep, whatever its objectives."""
+
     optimizer: OptimizerSpec = OptimizerSpec()
     budget: BudgetSpec
     workers: WorkersSpec = WorkersSpec()

@@ -32,7 +32,7 @@ def render_bench_page(
         "duration": number_text.duration,
         "p": p_text,
     }
-    return environment.from_string(_text("bench.html")).render(
+    return environment.from_string(template_text("bench.html")).render(
         summary=summary,
         parts=[
             {
@@ -52,10 +52,11 @@ def render_bench_page(
 
 def page_style() -> str:
     """The style sheet of the study report, so that both look alike."""
-    return _text("page.html").partition("<style>")[2].partition("</style>")[0]
+    return template_text("page.html").partition("<style>")[2].partition("</style>")[0]
 
 
-def _text(name: str) -> str:
+def template_text(name: str) -> str:
+    """A template of this package."""
     return resources.files("evomerge.report").joinpath(name).read_text("utf-8")
 
 

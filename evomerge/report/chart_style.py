@@ -9,6 +9,7 @@ from typing import Any
 
 from evomerge.core.objectives import Estimate
 from evomerge.report import number_text
+from evomerge.report.constraint_table import misses
 from evomerge.report.summary import Summary
 from evomerge.store.trials import Trial
 
@@ -58,6 +59,8 @@ def hover_text(summary: Summary, trial: Trial, values: Sequence[Estimate] | None
     lines = [f"<b>{escaped(trial.name)}</b>  (trial {trial.number})"]
     for label, value in zip(summary.labels, values or trial.estimates, strict=True):
         lines.append(f"{escaped(label)}: {number_text.estimate(value)}")
+    for label, amount in misses(summary.facts.constraints, trial.constraints):
+        lines.append(f"<b>misses {escaped(label)} by {amount}</b>")
     genome = list((trial.genome or {}).items())
     lines += [
         f"<span style='color:{QUIET}'>{escaped(name)} = {escaped(number_text.gene(v))}</span>"

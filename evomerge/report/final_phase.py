@@ -1,11 +1,12 @@
 """What the final front is worth on items that nothing has looked at before."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evomerge.core.constraints import Constraint, total_violation
 from evomerge.core.objectives import Estimate, Objective
 from evomerge.core.pareto import Losses
 from evomerge.core.responses import Responses
@@ -44,6 +45,13 @@ class FinalRow:
     beaten_by: tuple[str, ...]
     """Names of sources and baselines at least as good in every objective; of candidates."""
 
+    violation: float = 0.0
+    """By how much it misses the constraints on validation items, by which the final front was
+    chosen; on search items where it has not answered those."""
+
+    constraints: tuple[Estimate, ...] = ()
+    """One a constraint, on the test items."""
+
 
 @dataclass(frozen=True)
 class VolumeComparison:
@@ -66,7 +74,8 @@ class Final:
     """Candidates, best in the first objective first; then sources, then baselines."""
 
     best_sources: tuple[Trial | None, ...]
-    """The source to compare with, one an objective; chosen without the test items."""
+    """The source to compare with, one an objective; chosen without the test items, of those
+    that meet the constraints where there are such."""
 
     chosen: tuple[Trial | None, ...]
     """The final candidate that is best on validation items, one an objective."""
@@ -75,10 +84,12 @@ class Final:
     """Reference point of the hypervolumes, in the metrics' own directions."""
 
     volume: float | None
-    """Hypervolume of the final front; None without a candidate on it."""
+    """Hypervolume of the final front; None without a candidate on it that meets the
+    constraints."""
 
     comparisons: tuple[VolumeComparison, ...]
-    """Against each source and baseline, and last against all of them together."""
+    """Against each source and baseline that meets the constraints, and last against all of
+    them together."""
 
     unscored: tuple[str, ...]
     """Finalists whose test responses are incomplete; they are left out."""
@@ -87,6 +98,11 @@ class Final:
     def candidates(self) -> tuple[FinalRow, ...]:
         """The final front's rows."""
         return tuple(row for row in self.rows if row.trial.kind == "candidate")
+
+    @property
+    def feasible(self) -> bool:
+        """Whether there is a final front; else its rows are what misses least."""
+        return any(row.violation == 0 for row in self.candidates)
 
 
 @dataclass(frozen=True)
@@ -129,14 +145,18 @@ def final(store: StudyStore, facts: StudyFacts) -> Final | None:
         for t in scored
         if (responses := answered.of(t, "validation")) is not None
     }
-    best_sources = _best_by(facts, sample.trials, "source", validation)
+    missed = _violations(facts, scored, answered)
+    keeping = [t for t in scored if not missed[t.number]]
+    sources = [t for t in keeping if t.kind == "source"]
+    best_sources = _best_by(facts, sources or scored, "source", validation)
     reference = test_reference(
         points, np.array([[e.standard_error for e in v] for v in values])
     )
-    front_volume, comparisons = _compare_volumes(facts, sample, points, reference)
+    front_volume, comparisons = _compare_volumes(facts, sample, (points, keeping), reference)
+    rows = _rows(sample, values, validation, best_sources)
     return Final(
         items={task: len(ids) for task, ids in facts.items["test"].items()},
-        rows=_ordered(_rows(sample, values, validation, best_sources), points),
+        rows=_ordered(_judged(facts, sample, rows, missed), points),
         best_sources=best_sources,
         chosen=_best_by(facts, sample.trials, "candidate", validation),
         reference=tuple(float(x) for x in reference * _signs(facts)),
@@ -197,6 +217,33 @@ def estimates(
     )
 
 
+def constraint_estimates(
+    constraints: Sequence[Constraint], trial: Trial, responses: Responses
+) -> tuple[Estimate, ...]:
+    """What constraints bound, over the items; what the recipe alone decides stays as it is."""
+    return tuple(
+        known
+        if constraint.of_recipe
+        else MeanEstimator().estimate(responses, [constraint.measured])[0]
+        for constraint, known in zip(constraints, trial.constraints, strict=True)
+    )
+
+
+def _violations(
+    facts: StudyFacts, trials: Sequence[Trial], answered: SplitResponses
+) -> dict[int, float]:
+    """By trial number, by the items that the final front was chosen by."""
+    found = {}
+    for trial in trials:
+        responses = answered.of(trial, "validation") if facts.constraints else None
+        if responses is None:
+            found[trial.number] = trial.violation
+            continue
+        measured = constraint_estimates(facts.constraints, trial, responses)
+        found[trial.number] = total_violation(facts.constraints, measured)
+    return found
+
+
 def _resample(
     facts: StudyFacts, trials: Sequence[Trial], responses: Sequence[Responses]
 ) -> _Sample:
@@ -250,13 +297,28 @@ def _rows(
     return tuple(rows)
 
 
+def _judged(
+    facts: StudyFacts, sample: _Sample, rows: Sequence[FinalRow], missed: Mapping[int, float]
+) -> list[FinalRow]:
+    """The rows with their constraints on test items, and what they missed before these."""
+    return [
+        replace(
+            row,
+            violation=missed[row.trial.number],
+            constraints=constraint_estimates(facts.constraints, row.trial, responses),
+        )
+        for row, responses in zip(rows, sample.responses, strict=True)
+    ]
+
+
 def _ordered(rows: Sequence[FinalRow], points: Losses) -> tuple[FinalRow, ...]:
     """Candidates by their losses, with what beats each of them; the others as they are."""
     plain = [k for k, row in enumerate(rows) if row.trial.kind != "candidate"]
     mine = [k for k, row in enumerate(rows) if row.trial.kind == "candidate"]
-    others = [rows[k].trial for k in plain]
+    rivals = [k for k in plain if rows[k].violation == 0]
+    others = [rows[k].trial for k in rivals]
     return tuple(
-        replace(rows[k], beaten_by=beaten_by(points[k], others, points[plain]))
+        replace(rows[k], beaten_by=beaten_by(points[k], others, points[rivals]))
         for k in sorted(mine, key=lambda k: tuple(points[k]))
     ) + tuple(rows[k] for k in plain)
 
@@ -264,12 +326,17 @@ def _ordered(rows: Sequence[FinalRow], points: Losses) -> tuple[FinalRow, ...]:
 def _compare_volumes(
     facts: StudyFacts,
     sample: _Sample,
-    points: Losses,
+    judged: tuple[Losses, Sequence[Trial]],
     reference: NDArray[np.float64],
 ) -> tuple[float | None, tuple[VolumeComparison, ...]]:
-    """The front's hypervolume and its differences to what it has to beat."""
-    front = [k for k, trial in enumerate(sample.trials) if trial.kind == "candidate"]
-    plain = [k for k, trial in enumerate(sample.trials) if trial.kind != "candidate"]
+    """The front's hypervolume and its differences to what it has to beat.
+
+    ``judged``: the losses of all, and the trials that meet the constraints and so count.
+    """
+    points, keeping = judged
+    counted = [(k, trial) for k, trial in enumerate(sample.trials) if trial in keeping]
+    front = [k for k, trial in counted if trial.kind == "candidate"]
+    plain = [k for k, trial in counted if trial.kind != "candidate"]
     if not front:
         return None, ()
     resampled = sample.replicates * _signs(facts)
@@ -277,18 +344,18 @@ def _compare_volumes(
     groups = [(sample.trials[k].name, [k]) for k in plain]
     groups += [(TOGETHER, plain)] if plain else []
     of_front = measured.of(points[front])
-    front_replicates = _volumes(measured, resampled[:, front])
+    front_replicates = volumes(measured, resampled[:, front])
     comparisons = []
     for name, members in groups:
         alone = measured.of(points[members])
-        replicates = front_replicates - _volumes(measured, resampled[:, members])
+        replicates = front_replicates - volumes(measured, resampled[:, members])
         comparisons.append(
-            VolumeComparison(name, alone, _cautious(of_front - alone, replicates))
+            VolumeComparison(name, alone, cautious(of_front - alone, replicates))
         )
     return of_front, tuple(comparisons)
 
 
-def _volumes(volume: Volume, sets: NDArray[np.float64]) -> NDArray[np.float64]:
+def volumes(volume: Volume, sets: NDArray[np.float64]) -> NDArray[np.float64]:
     """Hypervolume of each of ``(r, n, m)`` sets of losses."""
     if sets.shape[1] == 1 and volume.exact:  # a single point dominates one box
         return np.asarray(np.maximum(volume.reference - sets[:, 0], 0.0).prod(axis=1))
@@ -304,7 +371,7 @@ def _interval(value: float, replicates: NDArray[np.float64]) -> Interval:
     return _clean(value, float(low), float(high))
 
 
-def _cautious(value: float, replicates: NDArray[np.float64]) -> Interval:
+def cautious(value: float, replicates: NDArray[np.float64]) -> Interval:
     """An interval for a difference of hypervolumes: percentiles and basic bootstrap together.
 
     The best of many noisy points looks better than it is, and each resample adds that bias

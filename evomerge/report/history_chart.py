@@ -1,5 +1,6 @@
 """Charts of progress: hypervolume and best value so far, by scored candidates."""
 
+import math
 from typing import Any
 
 from evomerge.report.chart_style import (
@@ -22,7 +23,7 @@ def history_chart(summary: Summary) -> Figure | None:
     """Hypervolume first (several objectives only), then the best value of each objective.
 
     The dashed line in each panel is what the sources and baselines reach. None while no
-    candidate is scored.
+    candidate is scored that meets the constraints.
     """
     curves = _curves(summary)
     if not curves:
@@ -55,7 +56,7 @@ def history_chart(summary: Summary) -> Figure | None:
 
 def _curves(summary: Summary) -> list[dict[str, Any]]:
     history, curves = summary.history, []
-    if not len(history.best):
+    if not any(map(math.isfinite, history.best.flat)):
         return []
     if len(history.volumes) and len(summary.objectives) > 1:
         curves.append(
@@ -73,7 +74,7 @@ def _curves(summary: Summary) -> list[dict[str, Any]]:
             {
                 "title": f"best so far: {escaped(label)}",
                 "x": list(range(1, len(history.best) + 1)),
-                "y": history.best[:, k].tolist(),
+                "y": [v if math.isfinite(v) else None for v in history.best[:, k].tolist()],
                 "target": baseline.values[k] if baseline else None,
                 "whose": escaped(baseline.name) if baseline else "",
             }

@@ -104,6 +104,11 @@ function marker(kind, x, y, size) {
 function cloud(places, size) {
   return shape("path", { class: "cloud", "stroke-width": size, d: places.map(([x, y]) => `M${x.toFixed(1)} ${y.toFixed(1)}h.01`).join("") });
 }
+/* As many hollow ones: what misses a constraint. */
+function rings(places, size) {
+  const round = ([x, y]) => `M${(x - size).toFixed(1)} ${y.toFixed(1)}a${size} ${size} 0 1 0 ${2 * size} 0a${size} ${size} 0 1 0 ${-2 * size} 0`;
+  return shape("path", { class: "missed", d: places.map(round).join("") });
+}
 /* Names beside their markers, each where nothing else is; one without room is left to its tooltip. */
 function names(root, box, labelled, crowd) {
   const taken = crowd.map(([x, y]) => [x - 7, y - 7, x + 7, y + 7]);
@@ -166,7 +171,7 @@ function closest(things, reach) {
 // ---- the charts
 
 /* Candidates, sources and baselines on two objectives. things: [{point, kind, values}], kind being
-   candidate, member, source or baseline; axes: two of {label, direction}; above: elements. */
+   candidate, missed, member, source or baseline; axes: two of {label, direction}; above: elements. */
 function scatter(place, things, axes, staircase, above) {
   const width = place.clientWidth, height = Math.max(300, Math.min(460, width * .55));
   const titles = axes.map(axis => `${axis.label} (${axis.direction === "maximize" ? "higher" : "lower"} is better)`);
@@ -176,7 +181,7 @@ function scatter(place, things, axes, staircase, above) {
   });
   const placed = things.map(t => ({ ...t, x: at.x(t.values[0]), y: at.y(t.values[1]) }));
   const of = kind => placed.filter(t => t.kind === kind);
-  root.append(cloud(of("candidate").map(t => [t.x, t.y]), 6));
+  root.append(rings(of("missed").map(t => [t.x, t.y]), 3), cloud(of("candidate").map(t => [t.x, t.y]), 6));
   const members = of("member").sort((a, b) => a.x - b.x);
   if (staircase && members.length > 1) {
     const rightIsBetter = axes[0].direction === "maximize";
@@ -185,7 +190,11 @@ function scatter(place, things, axes, staircase, above) {
   }
   for (const t of members) root.append(marker("member", t.x, t.y, 5.5));
   const plain = placed.filter(t => t.kind === "source" || t.kind === "baseline");
-  for (const t of plain) root.append(marker(t.kind, t.x, t.y, 7));
+  for (const t of plain) {
+    const mark = marker(t.kind, t.x, t.y, 7);
+    if (t.hollow) mark.classList.add("hollow");
+    root.append(mark);
+  }
   names(root, box, plain.map(t => ({ text: t.name, kind: t.kind, x: t.x, y: t.y })), [...plain, ...members].map(t => [t.x, t.y]));
   hovers(root, closest(placed, 16));
   put(place, root, above);
@@ -200,8 +209,9 @@ function progress(place, course, scored, dots, height, above) {
     x: [0, Math.max(scored, 2) * 1.02], y: range(values, .1), whole: true,
     titleX: "scored candidates", label: `Best ${course.label} by scored candidates`,
   });
-  const placed = dots.map(d => ({ x: at.x(d.scored), y: at.y(d.value), lines: d.lines }));
-  if (dots.length) root.append(cloud(placed.map(d => [d.x, d.y]), 6));
+  const placed = dots.map(d => ({ x: at.x(d.scored), y: at.y(d.value), lines: d.lines, missed: d.missed }));
+  const dotted = missed => placed.filter(d => Boolean(d.missed) === missed).map(d => [d.x, d.y]);
+  if (dots.length) root.append(rings(dotted(true), 3), cloud(dotted(false), 6));
   if (beat) root.append(shape("path", { class: "beat " + beat.kind, d: `M${box.left} ${at.y(beat.value)}H${box.right}` }));
   if (steps.length) {
     const path = steps.slice(1).map(s => `H${at.x(s[0])}V${at.y(s[1])}`).join("");

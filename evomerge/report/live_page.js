@@ -25,7 +25,7 @@ function legend(entries) {
   const made = element("div", undefined, "legend");
   for (const [kind, text] of entries) {
     const mark = shape("svg", { width: 14, height: 14, "aria-hidden": "true" });
-    mark.append(kind === "candidate" ? cloud([[7, 7]], 7) : marker(kind, 7, 7, 5));
+    mark.append(kind === "candidate" ? cloud([[7, 7]], 7) : kind === "missed" ? rings([[7, 7]], 4) : marker(kind, 7, 7, 5));
     const entry = element("span");
     entry.append(mark, text);
     made.append(entry);
@@ -54,7 +54,7 @@ function drawState(view) {
   say("name", view.name);
   get("state").className = "state " + view.state;
   say("state", view.state);
-  const aims = view.objectives.map(o => `${o.direction} ${o.label}`).join(", ");
+  const aims = view.objectives.map(o => `${o.direction} ${o.label}`).join(", ") + (view.constraints.length ? "; keeping " + view.constraints.join(", ") : "");
   const about = get("about");
   about.replaceChildren(aims);
   if (view.report) {
@@ -100,6 +100,7 @@ function drawTiles(view) {
     [thousands(counts.failed), "failed", counts.failed ? plural(view.failure_reasons, "reason") : ""],
   ];
   if (objectives.length > 1) tiles.push([thousands(front.length), "on the front", ""]);
+  if (view.constraints.length) tiles.push([thousands(view.feasible), "meet the constraints", view.nearest ? `trial ${view.nearest.trial} misses them least, by ${number(view.nearest.violation)}` : ""]);
   tiles.push([duration(view.seconds), "worked", `${thousands(view.item_evaluations)} item evaluations`]);
   for (const o of objectives.slice(0, 4)) {
     if (!o.steps.length) continue;
@@ -116,8 +117,9 @@ function drawTiles(view) {
 
 // ---- front and history
 
-function told(name, trial, values, errors, view, more) {
+function told(name, trial, values, errors, view, more, violation) {
   const scores = view.objectives.map((o, k) => `${o.label}: ${estimate(values[k], errors[k])}`);
+  if (violation) scores.push(`misses the constraints by ${number(violation)} all together`);
   return [name, `trial ${trial}` + (more ? ", " + more : ""), ...scores];
 }
 function chosenAxes(view) {
@@ -140,19 +142,20 @@ function drawScatter(view) {
   const scored = view.plain.filter(p => p.values.length);
   const key = [a, b, known.points.length, view.epoch, scored.length, get("front-chart").clientWidth];
   if (!changed("scatter", key)) return;
-  const candidates = known.points.map(([trial, name, values, errors]) => ({
-    kind: members.has(trial) ? "member" : "candidate", name, values: [values[a], values[b]],
-    lines: () => told(name, trial, values, errors, view, members.has(trial) ? "on the front" : ""),
+  const candidates = known.points.map(([trial, name, values, errors, violation]) => ({
+    kind: members.has(trial) ? "member" : violation ? "missed" : "candidate", name, values: [values[a], values[b]],
+    lines: () => told(name, trial, values, errors, view, members.has(trial) ? "on the front" : "", violation),
   }));
   const plain = scored.map(p => ({
-    kind: p.kind, name: p.name, values: [p.values[a], p.values[b]],
-    lines: () => told(p.name, p.trial, p.values, p.errors, view, p.kind),
+    kind: p.kind, name: p.name, values: [p.values[a], p.values[b]], hollow: p.violation > 0,
+    lines: () => told(p.name, p.trial, p.values, p.errors, view, p.kind, p.violation),
   }));
   say("front-title", "Pareto front, search items");
   say("front-lead", "No candidate is better than a front candidate in one objective without being worse in another.");
-  const dominated = known.points.length - members.size;
+  const missed = known.points.length - view.feasible, dominated = known.points.length - members.size - missed;
   const marks = legend([
     ["member", `front candidates (${thousands(members.size)})`], ["candidate", `dominated (${thousands(dominated)})`],
+    ...(view.constraints.length ? [["missed", `miss a constraint (${thousands(missed)})`]] : []),
     ["source", "source models"], ["baseline", "baselines"],
   ]);
   scatter(get("front-chart"), [...candidates, ...plain], [view.objectives[a], view.objectives[b]], view.objectives.length === 2, [marks]);
@@ -162,10 +165,12 @@ function drawSingle(view) {
   if (!changed("scatter", [known.points.length, view.epoch, course.beat, get("front-chart").clientWidth])) return;
   say("front-title", `Best ${course.label} so far, search items`);
   say("front-lead", course.direction === "maximize" ? "Higher is better." : "Lower is better.");
-  const dots = known.points.map(([trial, name, values, errors], k) => ({
-    scored: k + 1, value: values[0], lines: () => told(name, trial, values, errors, view, `scored as number ${k + 1}`),
+  const dots = known.points.map(([trial, name, values, errors, violation], k) => ({
+    scored: k + 1, value: values[0], missed: violation > 0,
+    lines: () => told(name, trial, values, errors, view, `scored as number ${k + 1}`, violation),
   }));
-  const entries = [["member", "best so far"], ["candidate", "every candidate"]];
+  const entries = [["member", "best so far"], ["candidate", view.constraints.length ? "candidates" : "every candidate"]];
+  if (view.constraints.length) entries.push(["missed", `miss a constraint (${thousands(known.points.length - view.feasible)})`]);
   if (course.beat) entries.push([course.beat.kind, `dashed: ${course.beat.name}, ${number(course.beat.value)}`]);
   progress(get("front-chart"), course, known.points.length, dots, 380, [legend(entries)]);
 }

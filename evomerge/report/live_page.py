@@ -69,6 +69,10 @@ def view_plain(view: LiveView, since: int) -> dict[str, Any]:
         "first": first,
         "points": [_point(point) for point in view.candidates[first:]],
         "front": [point.number for point in view.front],
+        "constraints": list(view.constraints),
+        "feasible": view.feasible,
+        "nearest": view.nearest
+        and {"trial": view.nearest.number, "violation": view.nearest.violation},
         "failures": [
             asdict(each) | {"reason": each.reason[:_LONGEST_REASON]} for each in view.failures
         ],
@@ -97,6 +101,7 @@ def _plain(trial: PlainTrial) -> dict[str, Any]:
         "name": trial.name,
         "values": [estimate.value for estimate in trial.estimates],
         "errors": [estimate.standard_error for estimate in trial.estimates],
+        "violation": trial.violation,
     }
 
 
@@ -106,6 +111,7 @@ def _point(point: Point) -> list[Any]:
         point.name,
         [estimate.value for estimate in point.estimates],
         [float(f"{estimate.standard_error:.4g}") for estimate in point.estimates],
+        point.violation,
     ]
 
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evomerge.core.constraints import Constraint
 from evomerge.core.errors import StoreError
 from evomerge.core.objectives import Objective
 from evomerge.report.live_standings import LiveStandings, Rates
 from evomerge.report.live_view import Advance, Course, Limit, LivePhase, LiveState, LiveView
-from evomerge.report.study_facts import objective_labels
+from evomerge.report.study_facts import constraint_labels, objective_labels
 from evomerge.store.recent_changes import RecentChanges
 from evomerge.store.run_lock import is_held
 from evomerge.store.session_log import Session
@@ -81,6 +82,9 @@ class LiveReader:
             plain=standings.plain,
             candidates=tuple(standings.candidates),
             front=standings.front,
+            constraints=study.constraints,
+            feasible=standings.feasible,
+            nearest=standings.nearest,
             failures=standings.failures(_FAILURES),
             failure_reasons=standings.failure_reasons,
             workers=tuple(workers),
@@ -113,6 +117,7 @@ class _Known:
     epoch: str
     name: str
     objectives: tuple[Objective, ...]
+    constraints: tuple[str, ...]
     standings: LiveStandings
     final: "_FinalAnswers"
 
@@ -140,7 +145,9 @@ def _first_look(store: StudyStore, epoch: str) -> _Known:
     objectives = tuple(Objective.from_plain(each) for each in plain)
     name = str(store.meta("name") or store.path.parent.name)
     final = _FinalAnswers(store.meta("items") or {})
-    return _Known(epoch, name, objectives, LiveStandings(objectives), final)
+    constraints = [Constraint.from_plain(each) for each in store.meta("constraints") or []]
+    labels = constraint_labels(constraints)
+    return _Known(epoch, name, objectives, labels, LiveStandings(objectives), final)
 
 
 def _state(recorded: str, *, held: bool) -> LiveState:

@@ -6,6 +6,7 @@ import socketserver
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -27,6 +28,10 @@ _REPORT_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "img-src data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+_INDEX_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
 _HEADERS = {
     "Cache-Control": "no-store",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -37,29 +42,52 @@ _HEADERS = {
 }
 
 
-class LiveServer(ThreadingHTTPServer):
-    """Answers reads of the page, of the study's state and of its report; nothing else.
-
-    It listens on 127.0.0.1, and answers only requests that name that address or localhost
-    with its port: a web page elsewhere that has its own name point here is refused.
+class LiveSite:
+    """What is shown of one run directory.
 
     Args:
         run_dir: A run directory.
-        port: 0 for any free one.
 
     Raises:
-        ConfigError: The port is in use or not allowed.
         StoreError: There is no study in the directory.
     """
 
-    daemon_threads = True
-
-    def __init__(self, run_dir: Path, port: int) -> None:
+    def __init__(self, run_dir: Path) -> None:
         self.report = run_dir / "report.html"
         self._reader = LiveReader(run_dir)
         self._view = self._reader.look()
         self._looked = time.monotonic()
         self._lock = threading.Lock()
+
+    def view(self) -> LiveView:
+        """The study now.
+
+        Raises:
+            StoreError: It cannot be read any more.
+        """
+        with self._lock:
+            if time.monotonic() - self._looked >= _FRESH_SECONDS:
+                self._view = self._reader.look()
+                self._looked = time.monotonic()
+            return self._view
+
+
+class LocalServer(ThreadingHTTPServer, ABC):
+    """Answers reads of pages, of studies' states and of their reports; nothing else.
+
+    It listens on 127.0.0.1, and answers only requests that name that address or localhost
+    with its port: a web page elsewhere that has its own name point here is refused.
+
+    Args:
+        port: 0 for any free one.
+
+    Raises:
+        ConfigError: The port is in use or not allowed.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, port: int) -> None:
         try:
             super().__init__((_ADDRESS, port), _Handler)
         except OSError as error:
@@ -67,6 +95,14 @@ class LiveServer(ThreadingHTTPServer):
                 f"--port {port}: cannot listen there: {error.strerror}. Another 'evomerge "
                 "serve' may be using it; choose another port, or 0 for any free one."
             ) from error
+
+    @abstractmethod
+    def site(self, path: str) -> tuple[LiveSite | None, str]:
+        """What a path is about, and the path within that; None where there is nothing."""
+
+    def index(self) -> str | None:
+        """A page at the top that needs no script; None where a study's live page is there."""
+        return None
 
     @property
     def url(self) -> str:
@@ -83,23 +119,32 @@ class LiveServer(ThreadingHTTPServer):
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
             _logger.error("a request failed", exc_info=True)
 
-    def view(self) -> LiveView:
-        """The study now.
 
-        Raises:
-            StoreError: It cannot be read any more.
-        """
-        with self._lock:
-            if time.monotonic() - self._looked >= _FRESH_SECONDS:
-                self._view = self._reader.look()
-                self._looked = time.monotonic()
-            return self._view
+class LiveServer(LocalServer):
+    """The live page of one study.
+
+    Args:
+        run_dir: A run directory.
+        port: 0 for any free one.
+
+    Raises:
+        ConfigError: The port is in use or not allowed.
+        StoreError: There is no study in the directory.
+    """
+
+    def __init__(self, run_dir: Path, port: int) -> None:
+        self._site = LiveSite(run_dir)
+        super().__init__(port)
+
+    def site(self, path: str) -> tuple[LiveSite | None, str]:
+        """Every path is about the one study."""
+        return self._site, path
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """One request a connection. Its path only ever chooses between three answers."""
+    """One request a connection. Its path only ever chooses between a few answers."""
 
-    server: LiveServer
+    server: LocalServer
     server_version, sys_version = "evomerge", ""
     timeout = 60
 
@@ -111,14 +156,23 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(HTTPStatus.FORBIDDEN, f"Open this page as {self.server.url}")
             return
         parts = urlsplit(self.path)
-        match parts.path:
-            case "/":
+        try:
+            index = self.server.index() if parts.path == "/" else None
+        except StoreError as error:
+            self.send_error(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+            return
+        if index is not None:
+            self._answer(HTTPStatus.OK, "text/html", index.encode(), _INDEX_POLICY)
+            return
+        site, path = self.server.site(parts.path)
+        match site, path:
+            case LiveSite(), "/":
                 page = live_page()
                 self._answer(HTTPStatus.OK, "text/html", page.html.encode(), page.policy)
-            case "/state.json":
-                self._state(parts.query)
-            case "/report":
-                self._report()
+            case LiveSite(), "/state.json":
+                self._state(site, parts.query)
+            case LiveSite(), "/report":
+                self._report(site)
             case _:
                 self.send_error(HTTPStatus.NOT_FOUND, "There is nothing here")
 
@@ -129,10 +183,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_TRACE = do_CONNECT = _refuse  # noqa: N815
 
-    def _state(self, query: str) -> None:
+    def _state(self, site: LiveSite, query: str) -> None:
         asked = {key: values[-1] for key, values in parse_qs(query).items()}
         try:
-            view = self.server.view()
+            view = site.view()
         except StoreError as error:
             body = json.dumps({"error": str(error)}).encode()
             self._answer(HTTPStatus.SERVICE_UNAVAILABLE, "application/json", body)
@@ -140,13 +194,13 @@ class _Handler(BaseHTTPRequestHandler):
         since = asked.get("since", "0")
         same = asked.get("epoch") == view.epoch and since.isascii() and since.isdigit()
         plain = view_plain(view, int(since[:12]) if same else 0)
-        plain |= {"now": time.time(), "report": self.server.report.is_file()}
+        plain |= {"now": time.time(), "report": site.report.is_file()}
         body = json.dumps(plain, allow_nan=False, separators=(",", ":")).encode()
         self._answer(HTTPStatus.OK, "application/json", body)
 
-    def _report(self) -> None:
+    def _report(self, site: LiveSite) -> None:
         try:
-            body = self.server.report.read_bytes()
+            body = site.report.read_bytes()
         except OSError:
             message = "There is no report yet; it is written when the search ends or is stopped"
             self.send_error(HTTPStatus.NOT_FOUND, message)

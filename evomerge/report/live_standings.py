@@ -43,6 +43,10 @@ class LiveStandings:
 
         self.candidates: list[Point] = []
         self.steps: list[list[Step]] = [[] for _ in self._objectives]
+        self.feasible = 0
+        """Candidates that meet every constraint."""
+
+        self._nearest: Point | None = None
         self._open: dict[int, TrialState] = {}
         self._plain: dict[int, TrialState] = {}
         self._front: dict[int, Point] = {}
@@ -71,7 +75,7 @@ class LiveStandings:
         self._improve_front(fresh)
 
     def _ended(self, trial: TrialState) -> list[Point]:
-        """Count a finished trial; gives its point if it is a scored candidate."""
+        """Count a finished trial; gives its point if it is a candidate that may win."""
         self._items += trial.item_evaluations
         if trial.failure is not None:
             count, _ = self._failures.pop(trial.failure, (0, 0))
@@ -82,8 +86,13 @@ class LiveStandings:
         if trial.status == "failed":
             self._failed += 1
             return []
-        point = Point(trial.number, trial.kind, trial.name, trial.estimates)
+        point = _point(trial)
         self.candidates.append(point)
+        if point.violation:
+            held = self._nearest or point
+            self._nearest = min(held, point, key=lambda p: (p.violation, p.number))
+            return []
+        self.feasible += 1
         for k, objective in enumerate(self._objectives):
             value, steps = point.estimates[k].value, self.steps[k]
             if not steps or objective.sign * value < objective.sign * steps[-1].value:
@@ -112,18 +121,22 @@ class LiveStandings:
     def plain(self) -> tuple[PlainTrial, ...]:
         """Sources and baselines, by number."""
         return tuple(
-            PlainTrial(t.number, t.kind, t.name, t.status, t.estimates)
+            PlainTrial(t.number, t.kind, t.name, t.status, t.estimates, t.violation)
             for _, t in sorted(self._plain.items())
         )
 
     def to_beat(self, objective: int) -> Point | None:
         """The best source or baseline in an objective, by its place."""
         sign = self._objectives[objective].sign
-        scored = [t for t in self._plain.values() if t.status == "complete"]
+        scored = [t for t in self._plain.values() if t.status == "complete" and not t.violation]
         if not scored:
             return None
-        best = min(scored, key=lambda t: sign * t.estimates[objective].value)
-        return Point(best.number, best.kind, best.name, best.estimates)
+        return _point(min(scored, key=lambda t: sign * t.estimates[objective].value))
+
+    @property
+    def nearest(self) -> Point | None:
+        """The candidate that misses the constraints least, while none meets them."""
+        return None if self.feasible else self._nearest
 
     @property
     def counts(self) -> Counts:
@@ -166,3 +179,7 @@ class LiveStandings:
         done = len(ends) - 1
         overdue = max(0.0, now - ends[-1][0] - span / done)
         return Rates(done / (span + overdue), sum(e[1] for e in ends[1:]) / (span + overdue))
+
+
+def _point(trial: TrialState) -> Point:
+    return Point(trial.number, trial.kind, trial.name, trial.estimates, trial.violation)

@@ -47,7 +47,10 @@ def screen(view: LiveView, height: int) -> Group:
         parts.append(_bars(view))
     parts.append(Text(_figures(view)))
     used = 2 + len(view.limits)
-    if view.counts.complete:
+    if view.nearest is not None:
+        parts.append(Text(nearest_text(view), style="yellow"))
+        used += 1
+    if any(course.steps for course in view.courses):
         parts += [Text(), _courses(view)]
         used += 1 + len(view.courses)
     foot = _troubles(view, _LATEST if height >= _SMALL else _LATEST_ON_SMALL)
@@ -80,6 +83,8 @@ def line(view: LiveView) -> str:
             for course in view.courses
         )
         parts.append(f"front {len(view.front)}, best {best}")
+    if view.nearest is not None:
+        parts.append(nearest_text(view))
     conditions = Counter(worker.condition for worker in view.workers)
     if len(view.workers) > 1 and view.at_work:
         said = ", ".join(f"{n} {condition}" for condition, n in conditions.items())
@@ -87,6 +92,14 @@ def line(view: LiveView) -> str:
     if view.incident_count:
         parts.append(f"{view.incident_count} incidents")
     return " · ".join(parts)
+
+
+def nearest_text(view: LiveView) -> str:
+    """What is nearest to the constraints while no candidate meets them."""
+    if view.nearest is None:
+        return ""
+    missed = number_text.number(view.nearest.violation)
+    return f"none meets the constraints, trial {view.nearest.number} misses them by {missed}"
 
 
 def pace_text(view: LiveView) -> str:
@@ -148,6 +161,8 @@ def _bars(view: LiveView) -> Table:
 def _figures(view: LiveView) -> str:
     counts = view.counts
     parts = [f"{counts.complete} scored", f"{counts.failed} failed", f"{counts.open} open"]
+    if view.constraints:
+        parts.insert(1, f"{view.feasible} within constraints")
     parts.append(f"{number_text.count(view.item_evaluations)} item evaluations")
     parts.append(f"{number_text.duration(view.seconds)} worked")
     return " · ".join(parts + ([pace_text(view)] if pace_text(view) else []))
@@ -177,10 +192,13 @@ def _sparks(course: Course, scored: int) -> str:
     values = []
     for column in range(1, width + 1):
         by_then = [s.value for s in course.steps if s.scored <= column * scored / width]
-        values.append(sign * by_then[-1])
+        values += [sign * by_then[-1]] if by_then else []
     low, high = values[0], values[-1]
     span = (high - low) or 1.0
-    return "".join(_SPARKS[round((v - low) / span * (len(_SPARKS) - 1))] for v in values)
+    before = " " * (width - len(values))  # nothing met the constraints yet
+    return before + "".join(
+        _SPARKS[round((v - low) / span * (len(_SPARKS) - 1))] for v in values
+    )
 
 
 def _table(title: str) -> Table:

@@ -47,6 +47,9 @@ class Point:
     estimates: tuple[Estimate, ...]
     """One per objective, on search items."""
 
+    violation: float = 0.0
+    """By how much it misses the constraints, all together; 0 where it meets them."""
+
 
 @dataclass(frozen=True)
 class PlainTrial:
@@ -57,11 +60,12 @@ class PlainTrial:
     name: str
     status: Status
     estimates: tuple[Estimate, ...]
+    violation: float = 0.0
 
 
 @dataclass(frozen=True)
 class Step:
-    """A moment at which the best value of an objective improved."""
+    """A moment at which the best value of an objective improved, of what is feasible."""
 
     scored: int
     """Candidates scored by then."""
@@ -80,7 +84,7 @@ class Course:
     """By candidates; empty while none is scored."""
 
     to_beat: Point | None
-    """The best source or baseline."""
+    """The best source or baseline that meets the constraints."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,17 @@ class LiveView:
     """Scored ones, in the order in which they were finished; it only ever grows."""
 
     front: tuple[Point, ...]
-    """Candidates that no other dominates, best in the first objective first."""
+    """Candidates that no other dominates, best in the first objective first; of those that
+    meet the constraints."""
+
+    constraints: tuple[str, ...]
+    """What every result must keep, in words."""
+
+    feasible: int
+    """Candidates that meet all constraints."""
+
+    nearest: Point | None
+    """The candidate that misses the constraints least, while none meets them."""
 
     failures: tuple[FailureGroup, ...]
     """The latest reasons, newest first."""

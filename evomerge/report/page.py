@@ -15,7 +15,9 @@ from evomerge.core.objectives import Objective
 from evomerge.fitness.paired import Interval
 from evomerge.report import number_text
 from evomerge.report.charts import charts, figure_json, plotly_script
+from evomerge.report.constraint_table import constraint_rows, misses, misses_text
 from evomerge.report.final_phase import FinalRow
+from evomerge.report.search_phase import FrontMember
 from evomerge.report.summary import Summary
 from evomerge.report.terminal import how_to_go_on
 from evomerge.store.trials import Trial
@@ -57,6 +59,7 @@ def render_page(summary: Summary, run_dir: Path, recipes: Sequence[str]) -> str:
         figures=_key_figures(summary),
         front=_front_rows(summary, recipes),
         final_rows=_final_rows(summary),
+        constraints=constraint_rows(summary),
         baselines=[_baseline_row(summary, trial) for trial in summary.baselines],
         commands=_commands(summary, run_dir),
         experiment=_yaml(summary.facts.experiment),
@@ -71,6 +74,8 @@ def _key_figures(summary: Summary) -> list[tuple[str, str, str]]:
     counts, final = summary.counts, summary.final
     remarks = [f"{counts.failed} failed"] * bool(counts.failed)
     remarks += [f"{counts.open} open"] * bool(counts.open)
+    if summary.facts.constraints:
+        remarks.append(f"{number_text.count(counts.feasible)} meet the constraints")
     wanted = summary.facts.budget.get("candidates")
     if wanted:
         remarks.append(f"budget {number_text.count(wanted)}")
@@ -97,8 +102,13 @@ def _key_figures(summary: Summary) -> list[tuple[str, str, str]]:
 def _best_tiles(summary: Summary) -> list[tuple[str, str, str]]:
     tiles = []
     for k, (label, best) in enumerate(zip(summary.labels, summary.bests, strict=True)):
-        if best.candidate is not None and best.baseline is not None:
-            against = f"{best.baseline.name} {number_text.number(best.baseline.values[k])}"
+        if best.candidate is not None:
+            beat = best.baseline
+            against = (
+                f"{beat.name} {number_text.number(beat.values[k])}"
+                if beat
+                else "no source or baseline meets the constraints"
+            )
             value = number_text.number(best.candidate.values[k])
             tiles.append((value, f"best {label}", f"search items; {against}"))
     return tiles
@@ -112,12 +122,23 @@ def _front_rows(summary: Summary, recipes: Sequence[str]) -> list[dict[str, Any]
             "trial": member.trial,
             "test": tested[member.trial.number].test if member.trial.number in tested else None,
             "beaten_by": ", ".join(member.beaten_by),
-            "balanced": member.trial.number == summary.balanced and len(summary.labels) > 1,
+            "misses": _missed(summary, member),
+            "balanced": member.trial.number == summary.balanced
+            and len(summary.labels) > 1
+            and summary.feasible,
             "genes": list((member.trial.genome or {}).items()),
             "recipe": recipe,
         }
         for rank, (member, recipe) in enumerate(zip(summary.result, recipes, strict=True), 1)
     ]
+
+
+def _missed(summary: Summary, member: FrontMember) -> str:
+    """What a member of the result misses, in words; empty where it meets the constraints."""
+    if not member.violation:
+        return ""
+    by_search = misses_text(summary, member.trial)
+    return by_search or f"misses constraints by {number_text.number(member.violation)}"
 
 
 def _final_rows(summary: Summary) -> list[dict[str, Any]]:
@@ -126,6 +147,8 @@ def _final_rows(summary: Summary) -> list[dict[str, Any]]:
     return [
         {
             "trial": row.trial,
+            "left_out": row.violation > 0,
+            "misses": misses(summary.facts.constraints, row.constraints),
             "cells": [
                 {
                     "value": row.test[k],
@@ -154,7 +177,8 @@ def _is_reference(summary: Summary, row: FinalRow, k: int) -> bool:
 
 def _baseline_row(summary: Summary, trial: Trial) -> dict[str, Any]:
     on_front = {t.number for t in summary.plain_on_front}
-    return {"trial": trial, "on_front": trial.number in on_front}
+    missed = misses_text(summary, trial)
+    return {"trial": trial, "on_front": trial.number in on_front, "misses": missed}
 
 
 def _commands(summary: Summary, run_dir: Path) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ from evomerge.report.chart_style import (
     CANDIDATE,
     FRONT,
     PLAIN_STYLE,
+    QUIET,
     Figure,
     axis,
     escaped,
@@ -32,6 +33,8 @@ _MATRIX_OBJECTIVES = 6
 """Beyond 15 panels nobody can compare them; the parallel coordinates show all objectives."""
 
 _MATRIX_POINTS = 250
+MISSED = "miss a constraint"
+_HOLLOW = {"symbol": "circle-open", "color": QUIET, "opacity": 0.55, "line": {"width": 1.3}}
 _POSITIONS = {
     "top right": (0.06, 0.045),
     "top left": (-0.06, 0.045),
@@ -48,6 +51,7 @@ def search_scatter(summary: Summary) -> Figure:
     dominated = _dominated(summary)
     traces = [
         _cloud(summary, dominated, scores, (0, 1)),
+        _missed_points(summary, scores, (0, 1)),
         _step_line(summary, front, scores),
         _front_points(summary, _front(summary), scores, (0, 1)),
         *_named(summary, _plain(summary), scores, dominated + _front(summary)),
@@ -65,9 +69,14 @@ def test_scatter(summary: Summary) -> Figure | None:
     signs = np.array([objective.sign for objective in summary.objectives])
     values = np.array([[e.value for e in scores[t.number]] for t in front]).reshape(-1, 2)
     still = [t for t, on in zip(front, front_mask(values * signs), strict=True) if on]
+    members = _front_points(summary, front, scores, (0, 1)) | {"name": "final front"}
+    if not summary.final.feasible:
+        still = []
+        members |= {"name": "miss the constraints least"}
+        members["marker"] |= {"color": "#FFFFFF"}
     traces = [
         _step_line(summary, still, scores),
-        _front_points(summary, front, scores, (0, 1)) | {"name": "final front"},
+        members,
         *_named(summary, plain, scores, front),
     ]
     for trace in traces[1:]:
@@ -93,6 +102,7 @@ def pair_matrix(summary: Summary) -> Figure:
         x, y, x_key, y_key = panel_keys(k)
         groups = [
             _cloud(summary, dominated, scores, pair, short=True),
+            _missed_points(summary, scores, pair, size=5),
             _front_points(summary, front, scores, pair),
             *_plain_points(summary, scores, pair),
         ]
@@ -106,35 +116,27 @@ def pair_matrix(summary: Summary) -> Figure:
 
 
 def ranked_strip(summary: Summary) -> Figure:
-    """One objective: all candidates from best to worst, sources and baselines as lines."""
+    """One objective: all candidates from best to worst, sources and baselines as lines.
+
+    Those that miss a constraint come after the others, the nearest first.
+    """
     objective = summary.objectives[0]
+    scored = summary.facts.complete("candidate")
     ranked = sorted(
-        summary.facts.complete("candidate"), key=lambda t: objective.sign * t.values[0]
+        (t for t in scored if t.feasible), key=lambda t: objective.sign * t.values[0]
     )
-    estimates = [trial.estimates[0] for trial in ranked]
-    trace = points(
-        range(1, len(ranked) + 1),
-        [estimate.value for estimate in estimates],
-        "candidates ± s.e.",
-        [hover_text(summary, trial) for trial in ranked],
-        customdata=[trial.number for trial in ranked],
-        marker={
-            "size": 7,
-            "color": [FRONT if k == 0 else "#6FA8CF" for k in range(len(ranked))],
-        },
-        error_y={
-            "array": [estimate.standard_error for estimate in estimates],
-            "thickness": 1,
-            "width": 0,
-            "color": "#C6D3DF",
-        },
-    )
-    width = max(len(ranked), 2)
+    missing = sorted((t for t in scored if not t.feasible), key=lambda t: t.violation)
+    colours = [FRONT if k == 0 else "#6FA8CF" for k in range(len(ranked))]
+    strips = [
+        _strip(summary, ranked, 1, "candidates ± s.e.", {"size": 7, "color": colours}),
+        _strip(summary, missing, 1 + len(ranked), MISSED, {**_HOLLOW, "size": 7}),
+    ]
+    width = max(len(scored), 2)
     lines = [
         points(
             [0.5, width + 0.5],
             [trial.values[0]] * 2,
-            trial.name,
+            trial.name if trial.feasible else f"{trial.name} (misses a constraint)",
             [hover_text(summary, trial)] * 2,
             mode="lines",
             customdata=[trial.number] * 2,
@@ -151,7 +153,24 @@ def ranked_strip(summary: Summary) -> Figure:
         xaxis=axis("candidates, best first", range=[0.2, width + 0.8]),
         yaxis=axis(_directed(summary, 0)),
     )
-    return {"data": [trace, *lines], "layout": figure_layout}
+    return {"data": [*(s for s in strips if s["x"]), *lines], "layout": figure_layout}
+
+
+def _strip(
+    summary: Summary, trials: Sequence[Trial], first: int, name: str, marker: dict[str, Any]
+) -> dict[str, Any]:
+    """Candidates side by side from a place on."""
+    estimates = [trial.estimates[0] for trial in trials]
+    errors = [estimate.standard_error for estimate in estimates]
+    return points(
+        range(first, first + len(trials)),
+        [estimate.value for estimate in estimates],
+        name,
+        [hover_text(summary, trial) for trial in trials],
+        customdata=[trial.number for trial in trials],
+        marker=marker,
+        error_y={"array": errors, "thickness": 1, "width": 0, "color": "#C6D3DF"},
+    )
 
 
 def _scored(summary: Summary) -> tuple[Trial, ...]:
@@ -164,13 +183,46 @@ def _plain(summary: Summary) -> list[Trial]:
 
 def _front(summary: Summary) -> list[Trial]:
     """The search front, and what of the final front the search's own scores had behind it."""
+    if not summary.feasible:
+        return []
     members = {m.trial.number: m.trial for m in (*summary.front, *summary.result)}
     return list(members.values())
 
 
 def _dominated(summary: Summary) -> list[Trial]:
     front = {trial.number for trial in _front(summary)}
-    return [t for t in summary.facts.complete("candidate") if t.number not in front]
+    return [t for t in summary.facts.feasible("candidate") if t.number not in front]
+
+
+def _missed_points(
+    summary: Summary, scores: Scores, pair: tuple[int, int], size: int = 7
+) -> dict[str, Any]:
+    """Candidates that miss a constraint, hollow."""
+    front = {trial.number for trial in _front(summary)}
+    candidates = summary.facts.complete("candidate")
+    trials = [t for t in candidates if not t.feasible and t.number not in front]
+    x, y = _coordinates(trials, scores, pair)
+    return points(
+        x,
+        y,
+        MISSED,
+        [hover_text(summary, trial) for trial in trials],
+        customdata=[trial.number for trial in trials],
+        marker={**_HOLLOW, "size": size},
+    )
+
+
+def _plain_marker(trials: Sequence[Trial], kind: str, size: int) -> dict[str, Any]:
+    """Sources or baselines, hollow where they miss a constraint."""
+    style = PLAIN_STYLE[kind]
+    symbols = [style["symbol"] + ("" if t.feasible else "-open") for t in trials]
+    widths = [1 if trial.feasible else 2 for trial in trials]
+    return {
+        "color": style["color"],
+        "symbol": symbols,
+        "size": size,
+        "line": {"color": "#FFFFFF", "width": widths},
+    }
 
 
 def _directed(summary: Summary, k: int) -> str:
@@ -264,7 +316,7 @@ def _plain_points(
             title,
             [hover_text(summary, trial, scores[trial.number]) for trial in trials],
             customdata=[trial.number for trial in trials],
-            marker={**PLAIN_STYLE[kind], "size": 9, "line": {"color": "#FFFFFF", "width": 1}},
+            marker=_plain_marker(trials, kind, 9),
         )
         traces.append(trace)
     return traces
@@ -293,7 +345,7 @@ def _named(
                 textposition=[places[trial.number] for trial in trials],
                 textfont={"size": 12, "color": PLAIN_STYLE[kind]["color"]},
                 customdata=[trial.number for trial in trials],
-                marker={**PLAIN_STYLE[kind], "size": 12, "line": {"color": "#FFF", "width": 1}},
+                marker=_plain_marker(trials, kind, 12),
             )
         )
     return traces

@@ -14,15 +14,21 @@ from evomerge.report.study_facts import StudyFacts
 from evomerge.report.volume import Volume, measure
 from evomerge.store.trials import Trial
 
+LEAST_VIOLATING = 5
+"""So many candidates are shown where none meets the constraints."""
+
 
 @dataclass(frozen=True)
 class Counts:
     """How much was asked, done and spent."""
 
     asked: int
-    """Candidates; the next three add up to it."""
+    """Candidates; complete, failed and open ones add up to it."""
 
     complete: int
+    feasible: int
+    """Of the complete ones: how many meet every constraint."""
+
     failed: int
     open: int
     sources: int
@@ -53,7 +59,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Best:
-    """The best scores of one objective."""
+    """The best scores of one objective, of what meets the constraints."""
 
     candidate: Trial | None
     baseline: Trial | None
@@ -68,13 +74,17 @@ class FrontMember:
     beaten_by: tuple[str, ...]
     """Names of sources and baselines at least as good in every objective."""
 
+    violation: float = 0.0
+    """By how much it misses the constraints; above 0 only where no candidate meets them."""
+
 
 @dataclass(frozen=True)
 class History:
     """How the search went on, by number of scored candidates."""
 
     best: NDArray[np.float64]
-    """``(candidates, objectives)`` best value so far, in the metric's own direction."""
+    """``(candidates, objectives)`` best value so far of what meets the constraints, in the
+    metric's own direction; infinite before there is one."""
 
     volume_steps: NDArray[np.int64]
     """``(k,)`` counts of candidates."""
@@ -83,7 +93,8 @@ class History:
     """``(k,)`` hypervolume of that many candidates, in the order they were finished."""
 
     baseline_volume: float | None
-    """Hypervolume of all sources and baselines together."""
+    """Hypervolume of all sources and baselines together, of those that meet the
+    constraints."""
 
 
 def loss_matrix(facts: StudyFacts, trials: Sequence[Trial]) -> Losses:
@@ -104,6 +115,7 @@ def count(facts: StudyFacts) -> Counts:
     return Counts(
         asked=status.total(),
         complete=status["complete"],
+        feasible=len(facts.feasible("candidate")),
         failed=status["failed"],
         open=status["open"],
         sources=len(facts.of_kind("source")),
@@ -131,22 +143,31 @@ def bests(facts: StudyFacts) -> tuple[Best, ...]:
     """The best candidate and the best source or baseline, objective by objective."""
     return tuple(
         Best(
-            _best(facts, facts.complete("candidate"), k),
-            _best(facts, facts.complete("source", "baseline"), k),
+            _best(facts, facts.feasible("candidate"), k),
+            _best(facts, facts.feasible("source", "baseline"), k),
         )
         for k in range(len(facts.objectives))
     )
 
 
 def front(facts: StudyFacts) -> tuple[FrontMember, ...]:
-    """Non-dominated candidates by search scores, best in the first objective first."""
-    candidates = facts.complete("candidate")
-    plain = facts.complete("source", "baseline")
+    """Non-dominated candidates by search scores, best in the first objective first.
+
+    Of those that meet the constraints; none where no candidate does.
+    """
+    candidates = facts.feasible("candidate")
+    plain = facts.feasible("source", "baseline")
     points, plain_points = loss_matrix(facts, candidates), loss_matrix(facts, plain)
     kept = sorted(np.flatnonzero(front_mask(points)), key=lambda k: tuple(points[k]))
     return tuple(
         FrontMember(candidates[k], beaten_by(points[k], plain, plain_points)) for k in kept
     )
+
+
+def least_violating(facts: StudyFacts) -> tuple[FrontMember, ...]:
+    """The candidates that miss the constraints least, at most ``LEAST_VIOLATING``."""
+    candidates = sorted(facts.complete("candidate"), key=lambda t: (t.violation, t.number))
+    return tuple(FrontMember(t, (), t.violation) for t in candidates[:LEAST_VIOLATING])
 
 
 def beaten_by(
@@ -158,8 +179,11 @@ def beaten_by(
 
 
 def plain_on_front(facts: StudyFacts) -> tuple[Trial, ...]:
-    """Sources and baselines that no other trial of the study dominates."""
-    trials = facts.complete("source", "baseline", "candidate")
+    """Sources and baselines that no other trial of the study dominates.
+
+    Of those that meet the constraints, as the others must.
+    """
+    trials = facts.feasible("source", "baseline", "candidate")
     mask = front_mask(loss_matrix(facts, trials))
     return tuple(t for t, on in zip(trials, mask, strict=True) if on and t.kind != "candidate")
 
@@ -195,11 +219,12 @@ def history(facts: StudyFacts, volume: Volume | None) -> History:
     place = {number: k for k, number in enumerate(facts.order)}
     done = sorted(facts.complete("candidate"), key=lambda trial: place[trial.number])
     points = loss_matrix(facts, done)
+    points[[not trial.feasible for trial in done]] = np.inf  # which adds to nothing
     signs = np.array([objective.sign for objective in facts.objectives])
     steps, volumes = np.empty(0, dtype=np.int64), np.empty(0)
     if volume is not None and done:
         steps, volumes = volume.history(points)
-    plain = loss_matrix(facts, facts.complete("source", "baseline"))
+    plain = loss_matrix(facts, facts.feasible("source", "baseline"))
     return History(
         best=np.minimum.accumulate(points, axis=0) * signs if done else points,
         volume_steps=steps,

@@ -1,4 +1,4 @@
-"""A trial's responses to all items of a split, with the values that objectives derive."""
+"""A trial's responses to all items of a split, with what objectives and constraints derive."""
 
 from evomerge.core.errors import TrialError
 from evomerge.core.responses import Responses
@@ -19,7 +19,9 @@ class SplitResponses:
     def __init__(self, store: StudyStore, facts: StudyFacts) -> None:
         self._store = store
         self._facts = facts
-        names = {o.reference for o in facts.objectives if o.kind == "forgetting"}
+        measured = [each.measured for each in facts.constraints]
+        self._quantities = (*facts.objectives, *measured)
+        names = {o.reference for o in self._quantities if o.kind == "forgetting"}
         self._known = {
             trial.name: known_responses(store, facts, trial)
             for trial in facts.of_kind("source")
@@ -42,6 +44,6 @@ class SplitResponses:
             if (responses := of_split(facts, known, split)) is not None
         }
         try:
-            return with_derived(answered, facts.objectives, references)
+            return with_derived(answered, self._quantities, references)
         except TrialError:
             return None

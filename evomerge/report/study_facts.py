@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+from evomerge.core.constraints import Constraint
 from evomerge.core.errors import StoreError
 from evomerge.core.objectives import Objective
 from evomerge.core.outcomes import GeneValue
@@ -63,6 +64,7 @@ class StudyFacts:
     """The experiment with every default spelled out."""
 
     objectives: tuple[Objective, ...]
+    constraints: tuple[Constraint, ...]
     genes: tuple[GeneFacts, ...]
     items: Mapping[Split, Mapping[str, tuple[int, ...]]]
     """Chosen item ids by split and task."""
@@ -94,6 +96,10 @@ class StudyFacts:
         """Scored trials of these kinds, by number."""
         return tuple(t for t in self.of_kind(*kinds) if t.status == "complete")
 
+    def feasible(self, *kinds: str) -> tuple[Trial, ...]:
+        """Scored trials of these kinds that meet every constraint, by number."""
+        return tuple(t for t in self.of_kind(*kinds) if t.feasible)
+
 
 def read_facts(store: StudyStore) -> StudyFacts:
     """Read a study, running or finished.
@@ -114,6 +120,9 @@ def read_facts(store: StudyStore) -> StudyFacts:
         state=cast("State", store.meta("state") or "running"),
         experiment=store.meta("experiment") or {},
         objectives=tuple(Objective.from_plain(plain) for plain in store.meta("objectives")),
+        constraints=tuple(
+            Constraint.from_plain(plain) for plain in store.meta("constraints") or []
+        ),
         genes=tuple(_gene(plain) for plain in store.meta("genes") or []),
         items=_items(store.meta("items") or {}),
         banks=store.meta("banks") or {},
@@ -149,12 +158,14 @@ def known_responses(store: StudyStore, facts: StudyFacts, trial: Trial) -> Respo
 def of_split(facts: StudyFacts, known: Responses, split: Split) -> Responses | None:
     """The responses to exactly the items of a split, in the split's order.
 
-    None where a task of an objective is not fully answered or has too few items for a
-    standard error, so that means are always taken over the same items for every trial.
+    None where a task of an objective or a constraint is not fully answered or has too few
+    items for a standard error, so that means are always taken over the same items for every
+    trial.
     """
     chosen = facts.items[split]
     answered = {}
-    for task in sorted({task for objective in facts.objectives for task in objective.tasks}):
+    quantities = [*facts.objectives, *(each.quantity for each in facts.constraints)]
+    for task in sorted({task for quantity in quantities for task in quantity.tasks}):
         items = chosen.get(task, ())
         if len(items) < _FEWEST_ITEMS or task not in known:
             return None
@@ -177,6 +188,16 @@ def objective_label(objective: Objective) -> str:
 def objective_labels(objectives: Sequence[Objective]) -> tuple[str, ...]:
     """One label an objective."""
     return tuple(objective_label(objective) for objective in objectives)
+
+
+def constraint_label(constraint: Constraint) -> str:
+    """A constraint in words: ``loss of accuracy on town against base at most 0.02``."""
+    return f"{constraint.named(objective_label(constraint.quantity))} {constraint.limit}"
+
+
+def constraint_labels(constraints: Sequence[Constraint]) -> tuple[str, ...]:
+    """One label a constraint."""
+    return tuple(constraint_label(constraint) for constraint in constraints)
 
 
 def _gene(plain: Mapping[str, Any]) -> GeneFacts:

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evomerge.report import number_text
+from evomerge.report.constraint_table import misses_text
 from evomerge.report.summary import Summary
 
 _MOST_ROWS = 20
@@ -29,7 +30,9 @@ def front_table(summary: Summary) -> Table:
         trial = member.trial
         scores = tested.get(trial.number, trial.estimates)
         balanced = trial.number == summary.balanced and len(summary.labels) > 1
-        remarks = ["most balanced"] * balanced
+        remarks = ["most balanced"] * (balanced and summary.feasible)
+        if member.violation:
+            remarks.append(misses_text(summary, trial) or "misses constraints on validation")
         remarks += [f"not better than {', '.join(member.beaten_by)}"] * bool(member.beaten_by)
         table.add_row(
             str(rank),
@@ -40,6 +43,8 @@ def front_table(summary: Summary) -> Table:
         )
     if not summary.result:
         table.caption = "no candidate has been scored"
+    elif not summary.feasible:
+        table.caption = "no candidate meets the constraints"
     elif len(summary.result) > _MOST_ROWS:
         table.caption = f"and {len(summary.result) - _MOST_ROWS} more in front.csv"
     return table
@@ -55,6 +60,8 @@ def baselines_table(summary: Summary) -> Table:
     table.add_column("kind")
     for label in summary.labels:
         table.add_column(Text(label), justify="right")
+    if summary.facts.constraints:
+        table.add_column("remark")
     for trial in summary.baselines:
         scores = tested.get(trial.number, trial.estimates)
         cells = [Text(number_text.estimate(score)) for score in scores]
@@ -63,6 +70,7 @@ def baselines_table(summary: Summary) -> Table:
             Text(trial.name),
             trial.kind,
             *(cells or [Text(trial.status)] * len(summary.labels)),
+            *([Text(misses_text(summary, trial))] if summary.facts.constraints else []),
         )
     return table
 
@@ -90,10 +98,13 @@ def status_lines(summary: Summary, run_dir: Path, *, running: bool) -> list[Text
         ),
         Text(summary.verdict),
     ]
+    if summary.facts.constraints:
+        feasible = f"{counts.feasible} of {counts.complete} scored candidates"
+        lines.insert(2, Text(f"{feasible} meet all constraints"))
     if summary.facts.crews:
         crew = summary.facts.crews[-1]
         lines.insert(
-            3,
+            -1,
             Text(f"{_workers(len(crew.workers))}, {crew.utilisation:.0%} of the time at work"),
         )
     lines += [

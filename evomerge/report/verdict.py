@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from evomerge.core.constraints import Constraint
 from evomerge.core.objectives import Objective
 from evomerge.fitness.paired import Interval
 from evomerge.report.final_phase import TOGETHER, Final, FinalRow
+from evomerge.report.number_text import estimate as estimate_text
 from evomerge.report.number_text import number, signed_interval
 from evomerge.report.search_phase import Best, Counts, Failure, FrontMember
-from evomerge.report.study_facts import State, objective_label
+from evomerge.report.study_facts import State, constraint_label, objective_label
 
 Tone = Literal["better", "unclear", "not better", "pending", "failed"]
 
@@ -37,6 +39,30 @@ def nothing_scored(counts: Counts, failures: Sequence[Failure], state: State) ->
     )
 
 
+def nothing_feasible(
+    counts: Counts, nearest: FrontMember, items: Literal["search", "validation"], state: State
+) -> Verdict:
+    """The verdict of a study in which no candidate meets the constraints."""
+    so_far = "So far none" if state == "running" else "None"
+    if items == "validation":
+        text = "No finalist meets all constraints on the validation items"
+    else:
+        text = f"{so_far} of {counts.complete} scored candidates meets all constraints"
+    name, missed = nearest.trial.name, number(nearest.violation)
+    return Verdict("not better", f"{text}; {name} misses them least, by {missed} all together.")
+
+
+def missed_on_test(constraints: Sequence[Constraint], final: Final) -> tuple[str, ...]:
+    """What the final front's candidates miss on the untouched test items, a line each."""
+    return tuple(
+        f"{row.trial.name} kept {constraint_label(constraint)} on the validation items, on the "
+        f"test items it is at {estimate_text(estimate)}"
+        for row in final.candidates
+        for constraint, estimate in zip(constraints, row.constraints, strict=True)
+        if row.violation == 0 and constraint.violation(estimate) > 0
+    )
+
+
 def not_confirmed(
     objectives: Sequence[Objective],
     members: Sequence[FrontMember],
@@ -52,7 +78,9 @@ def not_confirmed(
             f"{so_far} candidate beats the source models and baselines on the search items.",
             _best_details(objectives, bests),
         )
-    if len(objectives) == 1:
+    if all(best.baseline is None for best in bests):
+        text = f"{_keep(len(members))} the constraints, no source model or baseline does"
+    elif len(objectives) == 1:
         text = f"{unbeaten[0].trial.name} is ahead of every source model and baseline"
     else:
         text = (
@@ -74,6 +102,12 @@ def confirmed(objectives: Sequence[Objective], final: Final) -> Verdict:
     """
     items = f"{sum(final.items.values())} untouched test items"
     details = _difference_details(objectives, final)
+    if final.feasible and _plain(final) and not _plain_keeping(final):
+        text = (
+            f"{_keep(len(final.candidates))} the constraints on the validation items; no "
+            "source model or baseline does."
+        )
+        return Verdict("better", text, details)
     together = next((c for c in final.comparisons if c.name == TOGETHER), None)
     if not final.candidates or together is None or final.volume is None:
         return Verdict("unclear", f"Nothing could be compared on the {items}.", details)
@@ -111,8 +145,7 @@ def confirmed(objectives: Sequence[Objective], final: Final) -> Verdict:
 
 
 def _single_facts(objective: Objective, final: Final, difference: Interval) -> str:
-    plain = [row for row in final.rows if row.trial.kind != "candidate"]
-    best = min(plain, key=lambda row: objective.sign * row.test[0].value)
+    best = min(_plain_keeping(final), key=lambda row: objective.sign * row.test[0].value)
     mine = final.candidates[0].test[0].value
     shown = Interval(
         -objective.sign * difference.value,
@@ -122,6 +155,19 @@ def _single_facts(objective: Objective, final: Final, difference: Interval) -> s
         f"{objective_label(objective)} {number(mine)} against {number(best.test[0].value)} of "
         f"{best.trial.name}, the best of them, difference {signed_interval(shown)}"
     )
+
+
+def _plain(final: Final) -> list[FinalRow]:
+    return [row for row in final.rows if row.trial.kind != "candidate"]
+
+
+def _plain_keeping(final: Final) -> list[FinalRow]:
+    """Sources and baselines that meet the constraints, as what is compared with them must."""
+    return [row for row in _plain(final) if row.violation == 0]
+
+
+def _keep(count: int) -> str:
+    return f"{count} candidates meet" if count > 1 else "1 candidate meets"
 
 
 def _difference_details(objectives: Sequence[Objective], final: Final) -> tuple[str, ...]:

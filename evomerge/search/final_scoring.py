@@ -7,7 +7,7 @@ from evomerge.core.objectives import losses
 from evomerge.core.outcomes import Failed
 from evomerge.search.asking import Asking, Heard, only
 from evomerge.search.finalists import finalists, undominated
-from evomerge.search.objective_values import ObjectiveValues
+from evomerge.search.measuring import Measuring
 from evomerge.search.observer import Phase
 from evomerge.search.scoring import Scoring
 from evomerge.spaces.genes import Gene
@@ -20,7 +20,7 @@ class FinalScoring:
     Args:
         asking: Has items answered.
         scoring: Items, objectives and how many finalists there are.
-        values: Turns a split's responses into objectives.
+        measuring: Turns a split's responses into objectives and constraints.
         genes: Of the candidates' genomes.
         begin: Told of each phase: its name and how many trials it has.
         report: Told of each trial that has answered.
@@ -30,7 +30,7 @@ class FinalScoring:
         self,
         asking: Asking,
         scoring: Scoring,
-        values: ObjectiveValues,
+        measuring: Measuring,
         genes: Sequence[Gene],
         begin: Callable[[Phase, int], None],
         report: Callable[[Trial], None],
@@ -38,7 +38,7 @@ class FinalScoring:
         self._asking = asking
         self._store = asking.store
         self._scoring = scoring
-        self._values = values
+        self._measuring = measuring
         self._genes = genes
         self._begin = begin
         self._report = report
@@ -50,11 +50,17 @@ class FinalScoring:
         plain = [t.number for t in complete if t.kind != "candidate"]
         candidates = [t for t in complete if t.kind == "candidate"]
         scoring = self._scoring
-        chosen = finalists(candidates, scoring.objectives, self._genes, scoring.finalists)
+        chosen = finalists(
+            candidates,
+            scoring.objectives,
+            self._genes,
+            scoring.finalists,
+            scoring.constraints,
+        )
         confirmed = self._rescored([trials[n] for n in [*plain, *chosen]], "validation")
         mine = [n for n in confirmed if n not in plain]
-        points = {n: point for n in mine if (point := self._losses(trials[n], "validation"))}
-        final = [*(n for n in confirmed if n in plain), *undominated(points)]
+        measured = [m for n in mine if (m := self._measured(trials[n], "validation"))]
+        final = [*(n for n in confirmed if n in plain), *self._confirmed(measured)]
         tested = self._rescored([trials[n] for n in final], "test")
         self._store.set_meta("finalists", {"validation": confirmed, "test": tested})
         self._store.set_meta("unscored", sorted(self._unscored))
@@ -77,12 +83,27 @@ class FinalScoring:
         failed = {number for number, where, _ in self._unscored if where == split}
         return [trial.number for trial in trials if trial.number not in failed]
 
-    def _losses(self, trial: Trial, split: str) -> tuple[float, ...]:
-        """Losses on a split's items; empty, and noted, where none can be told."""
+    def _confirmed(self, measured: Sequence[Trial]) -> list[int]:
+        """The front of what keeps the constraints on validation items too.
+
+        Where nothing does, whatever misses them least, to be shown as that.
+        """
+        if not measured:
+            return []
+        least = min(trial.violation for trial in measured)
+        return undominated(
+            {
+                trial.number: losses(self._scoring.objectives, trial.values)
+                for trial in measured
+                if trial.violation == least
+            }
+        )
+
+    def _measured(self, trial: Trial, split: str) -> Trial | None:
+        """The trial by a split's items; None, and noted, where nothing can be told."""
         try:
             answered = only(self._asking.known(trial), self._scoring.items[split])
-            estimates = self._values.of(trial, answered)
+            return self._measuring.measured(trial, answered)
         except TrialError as error:
             self._unscored.append((trial.number, split, str(error)))
-            return ()
-        return losses(self._scoring.objectives, [e.value for e in estimates])
+            return None

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from evomerge.core.constraints import Constraint
 from evomerge.core.objectives import Objective, losses
 from evomerge.core.pareto import front_mask, hypervolume, reference_point
 from evomerge.search.smoothing import smoothed_losses
@@ -20,21 +21,50 @@ def finalists(
     objectives: Sequence[Objective],
     genes: Sequence[Gene],
     limit: int,
+    constraints: Sequence[Constraint] = (),
 ) -> list[int]:
     """The candidates that are worth further items, by estimates smoothed over their genomes.
 
     The search's own front is not trusted alone: of many uncertain scores the best are mostly
-    lucky ones.
+    lucky ones. Those that meet the constraints come first. Places that these leave go to
+    those that miss them least, which other items may find within the bounds; but where some
+    meet them, to none that misses what its recipe alone decides.
 
     Args:
         candidates: Those with estimates.
         objectives: What they were estimated for.
         genes: Of their genomes.
         limit: How many to choose.
+        constraints: Of the study.
 
     Returns:
         Trial numbers in ascending order; of equals the first asked.
     """
+    feasible = [trial for trial in candidates if trial.feasible]
+    chosen = _feasible_finalists(feasible, objectives, genes, limit)
+    others = [
+        trial
+        for trial in candidates
+        if not trial.feasible and not (feasible and barred_by_recipe(trial, constraints))
+    ]
+    others.sort(key=lambda trial: (trial.violation, trial.number))
+    return sorted(chosen + [trial.number for trial in others[: limit - len(chosen)]])
+
+
+def barred_by_recipe(trial: Trial, constraints: Sequence[Constraint]) -> bool:
+    """Whether a scored trial misses a constraint that no further item can change."""
+    return any(
+        constraint.of_recipe and constraint.violation(estimate) > 0
+        for constraint, estimate in zip(constraints, trial.constraints, strict=False)
+    )
+
+
+def _feasible_finalists(
+    candidates: Sequence[Trial],
+    objectives: Sequence[Objective],
+    genes: Sequence[Gene],
+    limit: int,
+) -> list[int]:
     own = {t.number: losses(objectives, t.values) for t in sorted(candidates, key=_number)}
     considered = best(own, _CONSIDERED)
     by_number = {trial.number: trial for trial in candidates}

@@ -11,10 +11,10 @@ from evomerge.optimizers.contract import Optimizer
 from evomerge.search.asking import Asking, Heard, covers, only
 from evomerge.search.budget import OPTIMIZER_FINISHED, Budget, Spent, affordable, exhausted
 from evomerge.search.final_scoring import FinalScoring
-from evomerge.search.item_scores import item_scores, with_item_scores
-from evomerge.search.objective_values import ObjectiveValues
+from evomerge.search.item_scores import with_item_scores
+from evomerge.search.measuring import Measuring
 from evomerge.search.observer import Observer, Phase, Progress
-from evomerge.search.race import BEFORE_ALL, Rivals, hopeless
+from evomerge.search.race import BEFORE_ALL, Rivals, barred, hopeless
 from evomerge.search.replay import replay
 from evomerge.search.scoring import Fitness, Reference, Scoring
 from evomerge.search.standings import Standings
@@ -95,7 +95,7 @@ class Search:
         FinalScoring(
             self._asking,
             self._scoring,
-            self._make_values(self._scoring.whole),
+            Measuring(self._scoring, self._scoring.whole, self._source_responses),
             self._parts.space.genes,
             lambda phase, total: self._begin_phase(phase, 0, total),
             self._report,
@@ -115,9 +115,9 @@ class Search:
         plain = [t for t in self._trials.values() if t.kind != "candidate"]
         waiting = [t for t in plain if t.status == "open"]
         self._begin_phase("sources and baselines", len(plain) - len(waiting), len(plain))
-        for wave in self._values.waves(waiting):
+        for wave in self._measuring.waves(waiting):
             self._asking.work_off(wave, self._scoring.items["search"], self._heard_of_plain)
-        self._values.refuse_lost_references(list(self._trials.values()))
+        self._measuring.refuse_lost_references(list(self._trials.values()))
         sources = [t for t in self._trials.values() if t.kind == "source"]
         if all(t.status == "failed" for t in sources):
             reasons = sorted({t.failure.reason for t in sources if t.failure})
@@ -278,29 +278,26 @@ class Search:
 
     def _goes_on(self, standing: Trial, cost: int) -> bool:
         """Whether a candidate as it stands may still win, and the budget pays for more."""
-        scored = outcome(standing, self._scoring.objectives)
+        scored, scoring = outcome(standing, self._scoring.objectives), self._scoring
         if isinstance(scored, Failed):
+            return False
+        if barred(scoring.constraints, standing.constraints, scoring.confidence):
             return False
         limited = replace(self._budget, candidates=None)
         if not affordable(limited, self._spent(), cost):
             return False
         rivals = self._rivals.of(self._candidates[standing.number].known)
-        return not hopeless(scored, rivals, self._scoring.confidence)
+        return not hopeless(scored, rivals, scoring.confidence)
 
     # ---- what a trial has come to
 
     def _use(self, fitness: Fitness) -> None:
         self._fitness = fitness
-        self._values = self._make_values(fitness)
-
-    def _make_values(self, fitness: Fitness) -> ObjectiveValues:
-        scoring = self._scoring
-        return ObjectiveValues(
-            scoring.objectives,
-            fitness.estimator,
-            scoring.derived or scoring.estimator,
-            scoring.recipe_value,
+        self._measuring = Measuring(
+            self._scoring,
+            fitness,
             self._source_responses,
+            by_item=self._parts.optimizer.learns_from_items,
         )
 
     def _charged(self, heard: Heard) -> Trial:
@@ -323,13 +320,7 @@ class Search:
         ended = replace(trial, finished_at=self._parts.clock())
         if isinstance(heard.result, Failed):
             return replace(ended, status="failed", failure=heard.result)
-        try:
-            estimates = self._values.of(trial, only(heard.responses, items))
-            if self._parts.optimizer.learns_from_items:  # which some metrics do not allow
-                item_scores(self._scoring.objectives, only(heard.responses, items))
-        except TrialError as error:
-            return replace(ended, status="failed", failure=Failed("score", str(error)))
-        return replace(ended, status="complete", estimates=estimates)
+        return self._measuring.ended(ended, only(heard.responses, items))
 
     def _finish(self, trial: Trial, heard: Heard, items: Items) -> None:
         """Make a trial's end durable, then tell the optimizer."""
@@ -384,6 +375,7 @@ class Search:
                 trial=trial,
                 front=self._standings.front,
                 best=self._standings.best,
+                nearest=self._standings.nearest,
                 item_evaluations=self._asking.answered,
             )
         )

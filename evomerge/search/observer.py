@@ -26,10 +26,15 @@ class Progress:
     """Numbers of the candidates on the front so far."""
 
     best: tuple[tuple[float, int], ...]
-    """Best value of each objective among sources, baselines and candidates, with its trial."""
+    """Best value of each objective among sources, baselines and candidates, with its trial;
+    of those that meet the constraints, NaN while none does."""
 
     item_evaluations: int
     """Spent on the study so far."""
+
+    nearest: tuple[float, int] | None = None
+    """Violation and trial of the candidate that misses the constraints least, while none
+    meets them."""
 
 
 @dataclass(frozen=True)

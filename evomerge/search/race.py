@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import norm
 
+from evomerge.core.constraints import Constraint
+from evomerge.core.objectives import Estimate
 from evomerge.core.outcomes import Scored
 from evomerge.core.pareto import front_mask
 
@@ -35,6 +37,26 @@ def hopeless(candidate: Scored, rivals: Sequence[Scored], confidence: float) -> 
     return bool(np.any(beaten.all(axis=1) & (gaps > 0).any(axis=1)))
 
 
+def barred(
+    constraints: Sequence[Constraint], estimates: Sequence[Estimate], confidence: float
+) -> bool:
+    """Whether a candidate misses some constraint by more than chance explains.
+
+    Its estimate must be beyond the bound by z standard errors, z being the quantile of
+    ``confidence``. What the recipe alone decides has no error.
+
+    Args:
+        constraints: Of the study.
+        estimates: The candidate's, one a constraint.
+        confidence: Of a single constraint, between 0.5 and 1.
+    """
+    errors = float(norm.ppf(confidence))
+    return any(
+        constraint.surely_missed(estimate, errors)
+        for constraint, estimate in zip(constraints, estimates, strict=True)
+    )
+
+
 BEFORE_ALL = -1
 """Stands for the id of sources and baselines."""
 
@@ -46,7 +68,8 @@ class Rivals:
     """Whom candidates race against: what was known when they were proposed.
 
     These are the undominated among sources, baselines and the candidates whose outcomes the
-    optimizer had been told by then; of equals all, since their errors may differ. So neither
+    optimizer had been told by then; of equals all, since their errors may differ. Who misses
+    a constraint is nobody's rival: a worse one that meets it is better. So neither
     the order in which workers finish nor a resume changes the outcome of a race.
     """
 
@@ -56,7 +79,8 @@ class Rivals:
 
     def add(self, scored: Scored, id_: int) -> None:
         """Take a finished trial into account, by its candidate's id or ``BEFORE_ALL``."""
-        self._scored.append((id_, scored))
+        if scored.violation == 0:
+            self._scored.append((id_, scored))
 
     def of(self, known: int) -> list[Scored]:
         """The undominated of everything before candidate ``known``; all that must be told."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from evomerge.core.constraints import Constraint
 from evomerge.core.objectives import Objective
 from evomerge.core.responses import Items, Responses
 from evomerge.fitness.estimate import Estimator
@@ -20,6 +21,10 @@ class Fitness:
 
     estimator: Estimator
     ladder: Ladder
+
+    predicts: bool = False
+    """Whether the estimator tells what would be answered to the rest of the bank; else the
+    answered items are all that it goes by."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,9 @@ class Scoring:
 
     recipe_value: RecipeValue | None = None
     """For objectives of the recipe alone."""
+
+    constraints: tuple[Constraint, ...] = ()
+    """What every result has to keep."""
 
     asks: Mapping[str, int] = field(default_factory=dict)
     """How often an item of a task is put to a model; once where not named."""

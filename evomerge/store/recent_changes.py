@@ -8,7 +8,7 @@ from typing import Any
 from evomerge.core.objectives import Estimate
 from evomerge.core.outcomes import Failed
 from evomerge.core.worker_state import Incident
-from evomerge.store.trials import Kind, Status
+from evomerge.store.trials import Kind, Status, estimates_of
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class TrialState:
     estimates: tuple[Estimate, ...]
     """One per objective; empty unless complete."""
 
+    violation: float
     failure: Failed | None
     item_evaluations: int
     finished_at: float | None
@@ -63,8 +64,8 @@ class RecentChanges:
             Every trial with a higher number, and those waited for, by number.
         """
         columns = (
-            "number, kind, name, status, estimates, stage, reason, item_evaluations, "
-            "finished_at"
+            "number, kind, name, status, estimates, violation, stage, reason, "
+            "item_evaluations, finished_at"
         )
         found = self._rows(
             f"SELECT {columns} FROM trials WHERE number > ?1 UNION ALL "
@@ -99,14 +100,15 @@ class RecentChanges:
 
 
 def _state(row: tuple[Any, ...]) -> TrialState:
-    number, kind, name, status, estimates, stage, reason, items, finished_at = row
+    number, kind, name, status, estimates, violation, stage, reason, items, end = row
     return TrialState(
         number=number,
         kind=kind,
         name=name,
         status=status,
-        estimates=tuple(Estimate(*pair) for pair in json.loads(estimates or "[]")),
+        estimates=estimates_of(estimates),
+        violation=violation,
         failure=Failed(stage, reason) if status == "failed" else None,
         item_evaluations=items,
-        finished_at=finished_at,
+        finished_at=end,
     )

@@ -1,6 +1,6 @@
 """Tables of a study's database, as plain SQL."""
 
-FORMAT = 2
+FORMAT = 3
 """Changes when a database of this version can no longer be read by the last one's code."""
 
 TABLES = """
@@ -17,6 +17,8 @@ CREATE TABLE trials (
     recipe      TEXT NOT NULL,          -- JSON, complete
     status      TEXT NOT NULL,          -- open, complete, failed
     estimates   TEXT,                   -- JSON [[value, standard error], …] by objective
+    constraints TEXT,                   -- JSON, the same by constraint
+    violation   REAL NOT NULL DEFAULT 0,
     stage       TEXT,                   -- of a failure
     reason      TEXT,
     timings     TEXT NOT NULL DEFAULT '{}',

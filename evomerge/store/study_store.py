@@ -11,14 +11,11 @@ from typing import Any, Literal, Self
 
 from evomerge.core.atomic_write import sync_folder
 from evomerge.core.errors import StoreError
-from evomerge.core.objectives import Estimate
-from evomerge.core.outcomes import Failed
-from evomerge.core.recipe import Recipe
 from evomerge.core.responses import ItemResponses, Responses
 from evomerge.store.recent_changes import RecentChanges
 from evomerge.store.schema import FORMAT, TABLES
 from evomerge.store.session_log import SessionLog
-from evomerge.store.trials import Trial
+from evomerge.store.trials import SELECT_TRIALS, Trial, trial_of_row, written_estimates
 
 FILE_NAME = "study.db"
 
@@ -182,12 +179,14 @@ class StudyStore:
         failure = trial.failure
         with self._transaction() as db:
             changed = db.execute(
-                "UPDATE trials SET status = ?, estimates = ?, stage = ?, reason = ?, "
-                "timings = ?, item_evaluations = ?, finished_at = ? "
+                "UPDATE trials SET status = ?, estimates = ?, constraints = ?, violation = ?, "
+                "stage = ?, reason = ?, timings = ?, item_evaluations = ?, finished_at = ? "
                 "WHERE number = ? AND status = 'open'",
                 (
                     trial.status,
-                    _json([[e.value, e.standard_error] for e in trial.estimates]),
+                    written_estimates(trial.estimates),
+                    written_estimates(trial.constraints),
+                    trial.violation,
                     failure.stage if failure else None,
                     failure.reason if failure else None,
                     _json(trial.timings),
@@ -215,7 +214,7 @@ class StudyStore:
 
     def trials(self) -> list[Trial]:
         """Every trial in order of its number."""
-        return [_trial(row) for row in self._all(f"{_SELECT_TRIALS} ORDER BY number")]
+        return [trial_of_row(row) for row in self._all(f"{SELECT_TRIALS} ORDER BY number")]
 
     def trial(self, number: int) -> Trial:
         """One trial.
@@ -223,14 +222,14 @@ class StudyStore:
         Raises:
             StoreError: No trial has this number.
         """
-        row = self._one(f"{_SELECT_TRIALS} WHERE number = ?", (number,))
+        row = self._one(f"{SELECT_TRIALS} WHERE number = ?", (number,))
         if row is None:
             last = self._one("SELECT max(number) FROM trials")
             raise StoreError(
                 f"{self.path}: no trial {number}; trials are numbered 1 to "
                 f"{last[0] if last else 0}."
             )
-        return _trial(row)
+        return trial_of_row(row)
 
     def events(self) -> list[Event]:
         """Every ask and tell in order."""
@@ -299,12 +298,6 @@ class StudyStore:
     def _one(self, sql: str, values: Sequence[Any] = ()) -> Any:  # noqa: ANN401 - a row
         with _reported(self.path):
             return self._db.execute(sql, values).fetchone()
-
-
-_SELECT_TRIALS = (
-    "SELECT number, kind, name, genome, recipe, status, estimates, stage, reason, timings, "
-    "item_evaluations, asked_at, finished_at FROM trials"
-)
 
 
 def _connect(path: Path, journal: Literal["DELETE", "WAL"] = "DELETE") -> sqlite3.Connection:
@@ -377,22 +370,3 @@ def _add_event(db: sqlite3.Connection, event: Event) -> None:
 
 def _json(value: Any) -> str | None:  # noqa: ANN401 - any JSON value
     return None if value is None else json.dumps(value, separators=(",", ":"), allow_nan=False)
-
-
-def _trial(row: Sequence[Any]) -> Trial:
-    number, kind, name, genome, recipe, status, *rest = row
-    estimates, stage, reason, timings, item_evaluations, asked_at, finished_at = rest
-    return Trial(
-        number=number,
-        kind=kind,
-        name=name,
-        recipe=Recipe.from_plain(json.loads(recipe)),
-        status=status,
-        genome=json.loads(genome) if genome else None,
-        estimates=tuple(Estimate(*pair) for pair in json.loads(estimates or "[]")),
-        failure=Failed(stage, reason) if status == "failed" else None,
-        timings=json.loads(timings),
-        item_evaluations=item_evaluations,
-        asked_at=asked_at,
-        finished_at=finished_at,
-    )

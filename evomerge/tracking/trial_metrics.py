@@ -11,11 +11,13 @@ _STAGES = ("merge", "evaluate")
 
 
 def trial_metrics(trial: Trial, objectives: Sequence[Objective]) -> dict[str, float]:
-    """Objective values with their standard errors, and seconds by stage."""
+    """Objective values with their standard errors, what is missed of constraints, seconds."""
     metrics: dict[str, float] = {}
     for objective, estimate in zip(objectives, trial.estimates, strict=False):
         metrics[f"objectives/{objective.name}"] = estimate.value
         metrics[f"standard errors/{objective.name}"] = estimate.standard_error
+    if trial.constraints:
+        metrics["constraints/violation"] = trial.violation
     metrics |= {f"seconds/{s}": trial.timings[s] for s in _STAGES if s in trial.timings}
     return finite(metrics)
 

@@ -18,6 +18,12 @@ OPTIMIZERS = {
         "objectives": [{"maximize": "gold_logprob", "tasks": ["sort", "town"]}],
     },
     "m2n2": {"optimizer": {"name": "m2n2", "population": 5}},  # which learns from items
+    "within constraints": {
+        "optimizer": {"name": "nsga2", "population": 6},
+        "constraints": [
+            {"keep": "accuracy", "task": "town", "lose_at_most": 0.2, "reference": "town"}
+        ],
+    },
 }
 CANDIDATES = 22
 
@@ -28,6 +34,7 @@ def content(run_dir: Path) -> list:
             (t.number, t.kind, t.name, t.genome, t.recipe.digest, t.status, t.estimates)
             for t in store.trials()
         ]
+        trials += [(t.number, t.constraints, t.violation) for t in store.trials()]
         answers = [
             store.responses(
                 t.recipe.digest,

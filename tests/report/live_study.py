@@ -41,13 +41,21 @@ class LiveStudy:
         self.store.add_trials(trials, asked=count)
         return trials
 
-    def finish(self, trial: Trial, *values: float, at: float = 0.0, items: int = 40) -> None:
-        """A candidate's end with these scores."""
+    def finish(
+        self,
+        trial: Trial,
+        *values: float,
+        at: float = 0.0,
+        items: int = 40,
+        missed: float = 0.0,
+    ) -> None:
+        """A candidate's end with these scores, missing the constraints by so much."""
         estimates = tuple(Estimate(value, 0.01) for value in values)
         done = replace(
             trial,
             status="complete",
             estimates=estimates,
+            violation=missed,
             finished_at=at,
             item_evaluations=items,
         )

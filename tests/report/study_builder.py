@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from evomerge.core.constraints import Constraint, total_violation
 from evomerge.core.objectives import Estimate, Objective
 from evomerge.core.outcomes import Failed
 from evomerge.core.pareto import front_mask
@@ -40,6 +41,9 @@ class Plan:
     parameters: bool = False
     """One more objective: the fewest parameters."""
 
+    guard: float | None = None
+    """The accuracy that the first task must keep; none where None."""
+
     gain: float = 0.35
     """How much a good mixture adds to what its sources know; negative makes all worse."""
 
@@ -64,6 +68,12 @@ class Builder:
             self.objectives += (Objective("parameters", {}, "minimize"),)
         default = TASKS[: max(2, min(3, plan.objectives))]
         names = plan.source_names or tuple(f"expert {task}" for task in default)
+        guarded = plan.guard is not None
+        self.constraints = (
+            (Constraint(Objective("accuracy", {self.tasks[0]: 1.0}), "at_least", plan.guard),)
+            if guarded
+            else ()
+        )
         self.sources = tuple(Source(n, f"zoo/{n}", f"{k:032x}") for k, n in enumerate(names))
         self.items = {
             split: {t: tuple(range(start, start + n)) for t in self.tasks}
@@ -93,6 +103,7 @@ class Builder:
                 {"metric": o.metric, "tasks": dict(o.tasks), "direction": o.direction}
                 for o in self.objectives
             ],
+            "constraints": [each.to_plain() for each in self.constraints],
             "genes": [
                 {"name": name, "kind": "float", "low": 0.0, "high": 1.0, "log": False}
                 for name in self.gene_names()
@@ -217,9 +228,12 @@ class Builder:
 
     def _finish(self, store: StudyStore, trial: Trial, skill: Mapping[str, float]) -> None:
         responses = self.responses(skill, "search")
+        bounded = MeanEstimator().estimate(responses, [c.quantity for c in self.constraints])
         done = replace(
             trial,
             status="complete",
+            constraints=bounded,
+            violation=total_violation(self.constraints, bounded),
             estimates=self.estimates(responses, 134_515_008 - trial.number * 1000),
             timings={"merge": 0.4, "evaluate": 1.2},
             finished_at=trial.asked_at + 2,
@@ -232,7 +246,9 @@ class Builder:
 
     def _write_finals(self, store: StudyStore, skills) -> None:
         trials = [t for t in store.trials() if t.status == "complete"]
-        candidates = [t for t in trials if t.kind == "candidate"]
+        candidates = [t for t in trials if t.kind == "candidate" and t.feasible]
+        if not candidates:
+            candidates = [t for t in trials if t.kind == "candidate"]
         plain = [t for t in trials if t.kind != "candidate"]
         signs = np.array([o.sign for o in self.objectives])
         front = [

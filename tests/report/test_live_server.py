@@ -153,12 +153,12 @@ def test_the_state_is_the_studys(server, study):
     study.fail(trials[3], "out of memory")
     busy = WorkerState("worker 1", "node-7", "busy", 6, 12, 3, 45.0, 60.0)
     study.store.sessions.note_workers([busy], [Incident(5.0, "worker 1", "it was lost", 6)])
-    server._looked = 0.0
+    server._site._looked = 0.0
     told = state(server)
     assert (told["name"], told["state"], told["report"]) == ("three-skills", "running", False)
     assert told["counts"] == {"asked": 4, "complete": 3, "failed": 1, "open": 0}
     assert [point[0] for point in told["points"]] == [t.number for t in trials[:3]]
-    assert told["points"][1][2:] == [[0.75, 0.25], [0.01, 0.01]]
+    assert told["points"][1][2:] == [[0.75, 0.25], [0.01, 0.01], 0.0]
     assert told["front"] == [t.number for t in (trials[1], trials[2], trials[0])]
     assert told["objectives"][0]["steps"] == [
         [1, 0.25, trials[0].number],
@@ -172,7 +172,7 @@ def test_the_state_is_the_studys(server, study):
 def test_a_page_is_told_only_the_candidates_that_it_does_not_know(server, study):
     for trial in study.ask(5):
         study.finish(trial, 0.5, 0.5)
-    server._looked = 0.0
+    server._site._looked = 0.0
     whole = state(server)
     later = state(server, epoch=whole["epoch"], since=3)
     assert (later["first"], len(later["points"])) == (3, 2)
@@ -208,7 +208,7 @@ def test_asking_leaves_every_byte_of_the_study_as_it_is(server, study):
     before, names = content(), sorted(p.name for p in study.run_dir.iterdir())
     for path in ("/", "/state.json", "/report", "/study.db"):
         for method in ("GET", "HEAD", "POST", "DELETE"):
-            server._looked = 0.0
+            server._site._looked = 0.0
             ask(server, path, method)
     assert content() == before
     assert sorted(p.name for p in study.run_dir.iterdir()) == names
@@ -231,7 +231,7 @@ def test_many_ask_at_once_while_the_study_grows(server, study):
         study.finish(trial, 0.5, 0.5)
     for thread in threads:
         thread.join()
-    server._looked = 0.0
+    server._site._looked = 0.0
     assert errors == []
     assert len(state(server)["points"]) == 30
 
@@ -239,7 +239,7 @@ def test_many_ask_at_once_while_the_study_grows(server, study):
 def test_a_study_that_has_gone_is_an_error_that_the_page_can_show(server, study):
     study.end("finished")
     study.run_dir.rename(study.run_dir.with_name("elsewhere"))
-    server._looked = 0.0
+    server._site._looked = 0.0
     answer, body = ask(server, "/state.json")
     assert answer.status == 503
     assert "no study.db here" in json.loads(body)["error"]
