@@ -217,7 +217,7 @@ class _Judged:
         self, store: StudyStore, bench: _Bench, prepared: Prepared, observer: Observer
     ) -> None:
         self._store = store
-        self._genes = prepared.space.genes
+        self._genes = prepared.space.smooth_genes
         self._scoring = make_scoring(prepared, bench.workers.settings)
         self._asking = Asking(bench.workers, store, self._scoring, observer.workers)
         self._trials = {trial.number: trial for trial in store.trials()}

@@ -171,7 +171,7 @@ class LandscapeProblem(Problem):
             candidates,
             count,
             self._objectives,
-            self._space.genes,
+            self._space.smooth_genes,
             lambda trial: self._values(trial, splits["validation"]),
         )
         return Stop(

@@ -93,7 +93,7 @@ def chosen_after(
         candidates: All candidates of a search.
         count: So many of them, by their number, had been scored when it was stopped.
         objectives: The search's.
-        genes: Of the candidates' genomes.
+        genes: Those by which candidates tell of each other.
         on_validation: Exact values on the validation items.
 
     Returns:

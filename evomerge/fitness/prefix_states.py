@@ -6,6 +6,7 @@ limit of bytes.
 """
 
 import hashlib
+import heapq
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -59,11 +60,11 @@ class _Batch(Generic[State]):
     size: int
     """Bytes of one state; the same after every layer."""
 
+    used: int
+    """The candidate that last asked for the batch."""
+
     states: OrderedDict[bytes, State] = field(default_factory=OrderedDict)
     """By key; the least recently used first and, of one path, the deepest first."""
-
-    used: int = 0
-    """The candidate that last asked for the batch."""
 
 
 class PrefixStates(Generic[State]):
@@ -79,6 +80,8 @@ class PrefixStates(Generic[State]):
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._batches: dict[str, _Batch[State]] = {}
+        self._fresh_bytes = 0  # of one state of each fresh batch
+        self._ranks: list[tuple[tuple[int, int], str]] | None = None  # a heap, with old ranks
         self._path: list[bytes] = []
         self._candidate = 0
         self._known: OrderedDict[bytes, None] = OrderedDict()
@@ -105,6 +108,8 @@ class PrefixStates(Generic[State]):
         """
         self._path = _keys(before, layers)
         self._candidate += 1
+        self._ranks = None
+        self._fresh_bytes = sum(b.size for b in self._batches.values() if self._fresh(b))
         if self._path[-1] in self._known:
             return  # asked again, which says nothing of candidates to come
         known = [key in self._known for key in self._path[1:]] or [False]
@@ -161,10 +166,9 @@ class PrefixStates(Generic[State]):
             return False
         if self.has(batch, depth):
             return False
-        others = (
-            b.size for name, b in self._batches.items() if name != batch and self._fresh(b)
-        )
-        room = self.limit // (size + sum(others))
+        own = self._batches.get(batch)
+        others = self._fresh_bytes - (own.size if own is not None and self._fresh(own) else 0)
+        room = self.limit // (size + others)
         deepest = len(self._path) - 1
         if len(self._common) >= _FEWEST:
             deepest = min(deepest, max(self._common) + 1)
@@ -177,20 +181,24 @@ class PrefixStates(Generic[State]):
 
     def keep(self, batch: str, depth: int, state: State, size: int) -> None:
         """Keep the state after so many of the candidate's layers, if room can be made."""
-        own = self._batches.setdefault(batch, _Batch(size))
-        own.used = self._candidate
+        own = self._batches.get(batch)
+        if own is None:
+            own = self._batches[batch] = _Batch(size, self._candidate)
+            self._fresh_bytes += size
+        self._use(batch, own)
         while self._statistics.held + size > self.limit:
             if not self._give_up_one(batch):
                 return
         own.states[self._path[depth]] = state
         self._hold(size)
+        self._ranked(batch, own)
 
     def touch(self, batch: str) -> None:
         """Note that the candidate's states of a batch were used."""
         own = self._batches.get(batch)
         if own is None:
             return
-        own.used = self._candidate
+        self._use(batch, own)
         for key in reversed(self._path):
             if key in own.states:
                 own.states.move_to_end(key)
@@ -202,10 +210,13 @@ class PrefixStates(Generic[State]):
             for key in self._path:
                 if own.states.pop(key, None) is not None:
                     self._hold(-own.size)
+            self._ranked(batch, own)
 
     def clear(self) -> None:
         """Give up all states."""
         self._batches.clear()
+        self._ranks = None
+        self._fresh_bytes = 0
         self._hold(-self._statistics.held)
 
     def count(self, asked: int, run: int) -> None:
@@ -218,30 +229,54 @@ class PrefixStates(Generic[State]):
         held = now.held + more
         self._statistics = replace(now, held=held, most_held=max(held, now.most_held))
 
+    def _use(self, name: str, batch: _Batch[State]) -> None:
+        was_fresh, batch.used = self._fresh(batch), self._candidate
+        if not was_fresh:
+            self._fresh_bytes += batch.size
+            self._ranked(name, batch)
+
     def _fresh(self, batch: _Batch[State]) -> bool:
         return batch.used > self._candidate - _FRESH
 
     def _give_up_one(self, wanted: str) -> bool:
         """Give up one state for the sake of a batch; False where none is worth less."""
-        holding = [name for name, batch in self._batches.items() if batch.states]
-        if not holding:
+        name = self._least_wanted()
+        if name is None:
             return False
-        name = min(
-            holding,
-            key=lambda n: (
-                self._batches[n].used if not self._fresh(self._batches[n]) else self._candidate,
-                -len(self._batches[n].states),
-            ),
-        )
         chosen = self._batches[name]
         first = next(iter(chosen.states))
         if name == wanted and first in self._path:
             return False
         del chosen.states[first]
         self._hold(-chosen.size)
+        self._ranked(name, chosen)
         if not chosen.states and name != wanted:
+            self._fresh_bytes -= chosen.size if self._fresh(chosen) else 0
             del self._batches[name]
         return True
+
+    def _least_wanted(self) -> str | None:
+        """The batch to give up a state of; None where none has any."""
+        if self._ranks is None:
+            held = self._batches.items()
+            self._ranks = [(self._rank(batch), name) for name, batch in held if batch.states]
+            heapq.heapify(self._ranks)
+        while self._ranks:
+            rank, name = self._ranks[0]
+            found = self._batches.get(name)
+            if found is not None and found.states and self._rank(found) == rank:
+                return name
+            heapq.heappop(self._ranks)
+        return None
+
+    def _rank(self, batch: _Batch[State]) -> tuple[int, int]:
+        used = self._candidate if self._fresh(batch) else batch.used
+        return used, -len(batch.states)
+
+    def _ranked(self, name: str, batch: _Batch[State]) -> None:
+        """Note that a batch's rank is another now."""
+        if self._ranks is not None:
+            heapq.heappush(self._ranks, (self._rank(batch), name))
 
 
 def _keys(before: str, layers: Sequence[str]) -> list[bytes]:

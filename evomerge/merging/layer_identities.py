@@ -1,17 +1,17 @@
 """What tells whether two recipes make equal first layers."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from evomerge.core.recipe import Recipe
-from evomerge.core.tensor_names import layer_of, with_layer
+from evomerge.core.tensor_names import layer_of, stack_of, with_layer
 from evomerge.merging.merge_plan import TensorMerge, merged_tensors, tensor_merges
 from evomerge.merging.source_model import SourceModel
 from evomerge.merging.tied_embeddings import head_name, is_vocabulary_bias
 
 _LAST = {"norm", "ln_f", "final_layer_norm", "final_layernorm", "final_norm"}
-"""Modules outside of layers whose input is what the last layer gives."""
+"""Modules beside the layers whose input is what the last layer gives."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +38,19 @@ def layer_identities(recipe: Recipe, sources: Mapping[str, SourceModel]) -> Laye
     Raises:
         CheckpointError: A model lacks a tensor, or a layer that it should give.
     """
-    outside: list[str] = []
+    outside: dict[str, str] = {}
+    parents: set[str] = set()
     layers: dict[int, list[str]] = {}
     for merge in tensor_merges(recipe, sources, merged_tensors(recipe, sources)):
         name = merge.tensor.name
         layer = layer_of(name)
         if layer is not None:
             layers.setdefault(layer, []).append(f"{with_layer(name, 0)} {_made(merge)}")
-        elif not _comes_after(name):
-            outside.append(f"{name} {_made(merge)}")
-    before = [f"tokenizer {recipe.tokenizer}", *sorted(outside)]
+            parents.add((stack_of(name) or "").rpartition(".")[0])
+        else:
+            outside[name] = f"{name} {_made(merge)}"
+    first = [made for name, made in outside.items() if not _comes_after(name, parents)]
+    before = [f"tokenizer {recipe.tokenizer}", *sorted(first)]
     depth = max(layers, default=-1) + 1
     return LayerIdentities(
         _digest(before), tuple(_digest(sorted(layers.get(k, ()))) for k in range(depth))
@@ -62,11 +65,16 @@ def _made(merge: TensorMerge) -> str:
     return repr((merge.identity, merge.tensor.shape))
 
 
-def _comes_after(name: str) -> bool:
-    """Whether a tensor outside of layers is of the final norm or the output head."""
+def _comes_after(name: str, parents: Collection[str]) -> bool:
+    """Whether a tensor outside of layers is of the final norm or the output head.
+
+    A norm of another module than one that has layers may as well be the embeddings'.
+    """
     if head_name([name]) is not None or is_vocabulary_bias(name):
         return True
-    return not _LAST.isdisjoint(name.split(".")[-2:-1])
+    module, _, _ = name.rpartition(".")
+    parent, _, own = module.rpartition(".")
+    return own in _LAST and parent in parents
 
 
 def _digest(lines: list[str]) -> str:

@@ -9,7 +9,6 @@ from evomerge.core.objectives import Objective, losses
 from evomerge.core.pareto import front_mask, hypervolume, reference_point
 from evomerge.search.smoothing import smoothed_losses
 from evomerge.spaces.genes import Gene, genome_to_unit
-from evomerge.spaces.splits_gene import SplitsGene
 from evomerge.store.trials import Trial
 
 _CONSIDERED = 400
@@ -33,12 +32,12 @@ def finalists(
     Args:
         candidates: Those with estimates.
         objectives: What they were estimated for.
-        genes: Of their genomes.
+        genes: Those by which candidates tell of each other (``SearchSpace.smooth_genes``).
         limit: How many to choose.
         constraints: Of the study.
 
     Returns:
-        Trial numbers in ascending order; of equals the first asked.
+        Trial numbers in ascending order; of equals, and of one recipe, the first asked.
     """
     feasible = [trial for trial in candidates if trial.feasible]
     chosen = _feasible_finalists(feasible, objectives, genes, limit)
@@ -65,15 +64,13 @@ def _feasible_finalists(
     genes: Sequence[Gene],
     limit: int,
 ) -> list[int]:
-    own = {t.number: losses(objectives, t.values) for t in sorted(candidates, key=_number)}
+    own = {trial.number: losses(objectives, trial.values) for trial in _distinct(candidates)}
     considered = best(own, _CONSIDERED)
     by_number = {trial.number: trial for trial in candidates}
     chosen = [by_number[number] for number in considered]
     if not chosen:
         return []
-    # A table has no place in the unit cube at which another one would tell of it.
-    placed = () if any(isinstance(gene, SplitsGene) for gene in genes) else genes
-    points = np.array([genome_to_unit(placed, t.genome or {}) for t in chosen])
+    points = np.array([genome_to_unit(genes, t.genome or {}) for t in chosen])
     errors = [[e.standard_error for e in t.estimates] for t in chosen]
     made = smoothed_losses(points, np.array([own[n] for n in considered]), errors)
     if len(objectives) == 1:
@@ -82,8 +79,12 @@ def _feasible_finalists(
     return best(dict(zip(considered, map(tuple, made.tolist()), strict=True)), limit)
 
 
-def _number(trial: Trial) -> int:
-    return trial.number
+def _distinct(candidates: Sequence[Trial]) -> list[Trial]:
+    """The first trial of each recipe, in the order in which they were asked."""
+    first: dict[str, Trial] = {}
+    for trial in sorted(candidates, key=lambda trial: trial.number):
+        first.setdefault(trial.recipe.digest, trial)
+    return list(first.values())
 
 
 def best(points: Mapping[int, tuple[float, ...]], limit: int) -> list[int]:

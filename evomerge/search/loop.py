@@ -96,7 +96,7 @@ class Search:
             self._asking,
             self._scoring,
             Measuring(self._scoring, self._scoring.whole, self._source_responses),
-            self._parts.space.genes,
+            self._parts.space.smooth_genes,
             lambda phase, total: self._begin_phase(phase, 0, total),
             self._report,
         ).run(self._trials)

@@ -112,6 +112,11 @@ class DataFlowSpace(SearchSpace):
         return self._genes
 
     @property
+    def smooth_genes(self) -> tuple[Gene, ...]:
+        """None: another path is another model."""
+        return ()
+
+    @property
     def most_layers(self) -> int:
         """Depth of the deepest path."""
         return self._slots.deepest

@@ -96,6 +96,11 @@ class JointSpace(SearchSpace):
         return self._genes
 
     @property
+    def smooth_genes(self) -> tuple[Gene, ...]:
+        """None: another path is another model."""
+        return ()
+
+    @property
     def most_layers(self) -> int | None:
         """Depth of the deepest path."""
         return self._path.most_layers

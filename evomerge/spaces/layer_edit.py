@@ -7,7 +7,7 @@ from evomerge.core.errors import ConfigError
 from evomerge.core.outcomes import GeneValue, Genome
 from evomerge.core.recipe import Recipe, Rule, Slice
 from evomerge.spaces.baselines import plain_baselines
-from evomerge.spaces.genes import Gene
+from evomerge.spaces.genes import ChoiceGene, Gene
 from evomerge.spaces.layer_edit_designs import designs
 from evomerge.spaces.layer_edit_origins import origins
 from evomerge.spaces.layer_edit_removal import (
@@ -21,6 +21,9 @@ from evomerge.spaces.sections import Layers, layer_groups_of
 from evomerge.spaces.space import Baseline, OperatorSignature, SearchSpace, SourceModels
 
 __all__ = ["LayerEditSpace", "LayerEditSpec", "naive_removals"]
+
+REST_GENE = "rest"
+"""The gene of what gives the tensors outside of layers, where there is a choice."""
 
 
 class LayerEditSpace(SearchSpace):
@@ -54,8 +57,10 @@ class LayerEditSpace(SearchSpace):
         self._removal = spec.removal(models.layers)
         self._origins = origins(spec, models, operators)
         self._groups = layer_groups_of(models.layers, spec.layers_per_group)
-        self._rest = _rest(spec, models)
-        genes = {gene.name: gene for gene in self._removal.genes}
+        self._rests = {name: _rest(name, spec, models) for name in spec.rests(models)}
+        genes: dict[str, Gene] = {gene.name: gene for gene in self._removal.genes}
+        if len(self._rests) > 1:
+            genes[REST_GENE] = ChoiceGene(REST_GENE, tuple(self._rests))
         for group in self._groups:
             for gene in self._origins.genes(group):
                 genes.setdefault(gene.name, gene)
@@ -63,8 +68,13 @@ class LayerEditSpace(SearchSpace):
 
     @property
     def genes(self) -> tuple[Gene, ...]:
-        """How many layers are left out, which, then by layer group what is in its place."""
+        """How many layers are left out, which, the rest's, then those of each layer group."""
         return self._genes
+
+    @property
+    def smooth_genes(self) -> tuple[Gene, ...]:
+        """None: another layer is another model."""
+        return ()
 
     @property
     def most_layers(self) -> int | None:
@@ -80,12 +90,13 @@ class LayerEditSpace(SearchSpace):
         by_group = {group: self._origins.rule(genome, group) for group in self._groups}
         rule_of = {layer: by_group[group] for group in self._groups for layer in range(*group)}
         kept = self._removal.kept(genome)
+        rest = self._rests[str(genome.get(REST_GENE, next(iter(self._rests))))]
         rules = [
             replace(rule, layers=layers)
             for rule, layers in _alike([rule_of[layer] for layer in kept])
-            if rule != self._rest
+            if rule != rest
         ]
-        whole = self._models.recipe([*rules, self._rest])
+        whole = self._models.recipe([*rules, rest])
         if len(kept) == self._models.layers:
             return whole
         members = {layer: self._origins.taking_part(rule_of[layer]) for layer in kept}
@@ -106,6 +117,7 @@ class LayerEditSpace(SearchSpace):
         found: dict[str, GeneValue] | None = self._removal.genome_of([*rules])
         if found is None:
             return None
+        found[REST_GENE] = self._rest_of(recipe)
         by_group = {
             group: own
             for group in self._groups
@@ -151,12 +163,25 @@ class LayerEditSpace(SearchSpace):
         for design in designs(self._removal, self._origins, self._groups):
             if len(found) == self._spec.warm_start:
                 break
-            genome = self._in_order(design)
+            genome = self._in_order(self._with_own_rest(design))
             digest = self.decode(genome).digest
             if digest not in known:
                 known.add(digest)
                 found.append(genome)
         return tuple(found)
+
+    def _rest_of(self, recipe: Recipe) -> str:
+        """What gives the rest of a recipe, if that is known, else the first that may."""
+        known = [name for name, rule in self._rests.items() if rule == recipe.rules[-1]]
+        return next(iter([*known, *self._rests]))
+
+    def _with_own_rest(self, design: Mapping[str, GeneValue]) -> Mapping[str, GeneValue]:
+        """A design of one model's layers with that model's rest too, where it may have it."""
+        first = next(iter(self._rests))
+        rules = self.decode(self._in_order({REST_GENE: first, **design})).rules[:-1]
+        models = {name for rule in rules for name in rule.models}
+        own = models.pop() if len(models) == 1 else first
+        return {REST_GENE: own if own in self._rests else first, **design}
 
     def _in_order(self, found: Mapping[str, GeneValue]) -> Genome:
         """All genes; those of which nothing is known are in the middle."""
@@ -169,7 +194,7 @@ class LayerEditSpace(SearchSpace):
         """How each of the sources' layers that stay is made; None where they are not theirs."""
         if any(rule.contains or rule.scale != 1 for rule in recipe.rules):
             return None
-        if len(recipe.rules) > 1 and recipe.rules[-1] != self._rest:
+        if len(recipe.rules) > 1 and recipe.rules[-1] not in self._rests.values():
             return None
         depth = self._models.layers
         found: dict[int, Rule] = {}
@@ -199,13 +224,13 @@ class LayerEditSpace(SearchSpace):
         return found
 
 
-def _rest(spec: LayerEditSpec, models: SourceModels) -> Rule:
+def _rest(name: str, spec: LayerEditSpec, models: SourceModels) -> Rule:
     """The rule of what is in no layer; of a single model it takes that whole."""
     experts = spec.selectable(models)
-    if spec.rest == MEAN and len(experts) > 1:
+    if name == MEAN and len(experts) > 1:
         equal = {expert: {"weight": 1.0} for expert in experts}
         return Rule("linear", equal, {"normalize": True})
-    one = next(iter(experts or spec.taken_from(models))) if spec.rest == MEAN else spec.rest
+    one = next(iter(experts or spec.taken_from(models))) if name == MEAN else name
     return Rule("passthrough", {one: {}})
 
 

@@ -16,6 +16,9 @@ NONE = "none"
 MEAN = "mean"
 """As ``rest``: the mean of the experts."""
 
+ANY = "any"
+"""As ``rest``: a gene chooses between the mean and every model that layers are taken from."""
+
 
 def _as_pair(given: object) -> object:
     return given if isinstance(given, list | tuple) else (given, given)
@@ -57,8 +60,9 @@ class LayerEditSpec(BaseModel):
     """Ranges of the operator's parameters of the merge as a whole (lambda …): one gene, or with
     ``per: [layers]`` one a layer group."""
 
-    rest: str = MEAN
-    """What gives embeddings, final norm and head: ``mean`` of the experts, or a source."""
+    rest: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field((MEAN,), min_length=1)
+    """What gives embeddings, final norm and head: ``mean`` of the experts, or a source; of
+    several, or ``any``, a gene chooses."""
 
     warm_start: int = Field(default=24, ge=0)
     """How many of the well-known designs are proposed first, at most."""
@@ -73,6 +77,10 @@ class LayerEditSpec(BaseModel):
         names = [source.name for source in models.sources]
         return [name for name in names if self.sources is None or name in self.sources]
 
+    def rests(self, models: SourceModels) -> tuple[str, ...]:
+        """What may give the tensors outside of layers."""
+        return (MEAN, *self.taken_from(models)) if self.rest == (ANY,) else self.rest
+
     def selectable(self, models: SourceModels) -> tuple[str, ...]:
         """The experts that layers are taken from."""
         base = models.base.name if models.base else None
@@ -86,6 +94,7 @@ def layer_edit_problems(
     return [
         *_of_removal(spec, models.layers),
         *_of_sources(spec, models),
+        *_of_rest(spec, models),
         *_of_operator(spec, models, operators),
         *_of_ranges(spec, models, operators),
     ]
@@ -124,13 +133,22 @@ def _of_sources(spec: LayerEditSpec, models: SourceModels) -> Iterator[str]:
             yield f"space.sources: names one twice: {[*given]}."
     if given == () or not names:
         yield "space.sources: expected at least one model to take layers from, found none."
-    if MEAN in names and spec.rest == MEAN:
-        yield (
-            f"space.rest: {MEAN!r} is the mean of the experts and the name of a model; call "
-            "the model otherwise."
-        )
-    if spec.rest not in (MEAN, *names):
-        yield f"space.rest: {unknown('model', spec.rest, [MEAN, *names])}."
+
+
+def _of_rest(spec: LayerEditSpec, models: SourceModels) -> Iterator[str]:
+    names = [source.name for source in models.sources]
+    for word, means in ((MEAN, "the mean of the experts"), (ANY, "any of the models")):
+        if word in names and word in spec.rest:
+            yield (
+                f"space.rest: {word!r} is {means} and the name of a model; call the model "
+                "otherwise."
+            )
+    rests = spec.rests(models)
+    for name in rests:
+        if name not in (MEAN, *names):
+            yield f"space.rest: {unknown('model', name, [MEAN, ANY, *names])}."
+    if len(set(rests)) < len(rests):
+        yield f"space.rest: names one twice: {[*rests]}."
 
 
 def _of_operator(

@@ -102,6 +102,11 @@ class LayerMovesSpace(SearchSpace):
         return self._genes
 
     @property
+    def smooth_genes(self) -> tuple[Gene, ...]:
+        """None: another move is another model."""
+        return ()
+
+    @property
     def most_layers(self) -> int:
         """Depth of the deepest model that a genome can mean."""
         return self._most_layers

@@ -104,6 +104,14 @@ class SearchSpace(ABC):
         """The genes in a fixed order, names unique."""
 
     @property
+    def smooth_genes(self) -> tuple[Gene, ...]:
+        """All genes where models of close genomes score alike, so that each tells of others.
+
+        None where a step in a gene may mean another model altogether.
+        """
+        return self.genes
+
+    @property
     def most_layers(self) -> int | None:
         """Depth of the deepest recipe; None where all are as deep as the sources."""
         return None

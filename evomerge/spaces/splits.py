@@ -77,6 +77,11 @@ class SplitsSpace(SearchSpace):
         """The table."""
         return (self._gene,)
 
+    @property
+    def smooth_genes(self) -> tuple[Gene, ...]:
+        """None: tables have no place in the unit cube at which others tell of them."""
+        return ()
+
     def decode(self, genome: Genome) -> Recipe:
         """Linear rules for whole layers, ``segments`` for tensors that a cut goes through.
 

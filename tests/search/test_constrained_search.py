@@ -34,7 +34,7 @@ RUNGS = (4, 20)
 
 def trial(number, value, missed=0.0, kind="candidate", constraints=()) -> Trial:
     return Trial(
-        number, kind, f"t{number}", RECIPE, "complete", {"x": number / 100},
+        number, kind, f"t{number}", replace(RECIPE, seed=number), "complete", {"x": number / 100},
         estimates=(Estimate(value, 0.1),), constraints=constraints, violation=missed,
     )  # fmt: skip
 

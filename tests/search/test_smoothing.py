@@ -1,5 +1,7 @@
 """Smoothing over genomes, and the finalists that it chooses."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -21,7 +23,7 @@ def trial(number: int, point, values, error: float) -> Trial:
         number=number,
         kind="candidate",
         name=f"candidate {number}",
-        recipe=RECIPE,
+        recipe=replace(RECIPE, seed=number),
         status="complete",
         genome={"x": float(point[0]), "y": float(point[1])},
         estimates=tuple(Estimate(float(v), error) for v in values),
@@ -87,6 +89,25 @@ def test_the_order_in_which_trials_are_listed_changes_nothing():
     goals = [Objective("accuracy", {"t": 1.0})]
     shuffled = [trials[k] for k in rng.permutation(30)]
     assert finalists(trials, goals, GENES, 7) == finalists(shuffled, goals, GENES, 7)
+
+
+def test_a_recipe_proposed_again_takes_no_place_of_another():
+    first = trial(3, (0.2, 0.2), [0.9], 0.1)
+    again = [replace(trial(k, (0.2, 0.2), [0.9], 0.1), recipe=first.recipe) for k in (5, 8, 9)]
+    others = [trial(k, (0.1 * k, 0.5), [0.1 * k], 0.1) for k in (4, 6)]
+    goals = [Objective("accuracy", {"t": 1.0})]
+    assert finalists([*again, *others, first], goals, (), 3) == [3, 4, 6]
+
+
+def test_without_genes_that_tell_of_others_scores_are_taken_as_they_are():
+    rng = np.random.default_rng(1)
+    points = rng.random((100, 2))
+    values = hill(points) + rng.normal(0, 0.03, 100)
+    trials = [
+        trial(k, p, [v], 0.3) for k, (p, v) in enumerate(zip(points, values, strict=True))
+    ]
+    chosen = finalists(trials, [Objective("accuracy", {"t": 1.0})], (), 5)
+    assert chosen == sorted(np.argsort(-values)[:5].tolist())
 
 
 def test_without_candidates_there_are_no_finalists():

@@ -59,7 +59,7 @@ def drawn_layer_edits(draw):
         "keep_ends": keep_ends,
         "sources": sources,
         "layers_per_group": draw(st.integers(1, 4)),
-        "rest": draw(st.sampled_from(["mean", *names])),
+        "rest": draw(st.sampled_from(["mean", "any", *names, ["mean", names[0]]])),
     } | draw(st.sampled_from(RANGES if models.base else RANGES[:6]))
     if len(experts) < 2:
         spec = {key: value for key, value in spec.items() if key not in ("experts", "merge")}

@@ -160,6 +160,35 @@ def test_what_is_a_plain_merge_has_its_hash(remove):
         assert space.decode(space.encode(plain[name])).digest == plain[name].digest
 
 
+def test_a_gene_chooses_what_gives_the_rest():
+    models = source_models()
+    space = space_of(models, remove=2, rest="any")
+    (gene,) = [gene for gene in space.genes if gene.name == "rest"]
+    assert gene.options == ("mean", "base", "e1", "e2", "e3")
+    genome = dict(space.starting_points()[0])
+    made = {name: space.decode(genome | {"rest": name}) for name in gene.options}
+    assert len({recipe.digest for recipe in made.values()}) == len(made)
+    for name, recipe in made.items():
+        outside = recipe.rule_for("model.embed_tokens.weight")
+        assert [*outside.models] == ([name] if name != "mean" else ["e1", "e2", "e3"])
+        assert space.encode(recipe)["rest"] == name
+    one = space_of(models, remove=2, rest=["e2"])
+    assert "rest" not in [gene.name for gene in one.genes]
+
+
+def test_layers_of_one_model_are_proposed_first_with_its_own_rest():
+    models = source_models()
+    space = space_of(models, remove=[0, 2], rest="any")
+    naive = {b.name: b.recipe for b in space.baselines() if "without" in b.name}
+    for recipe in naive.values():
+        assert space.decode(space.encode(recipe)).digest == recipe.digest
+    for genome in space.starting_points():
+        layers = space.decode(genome).rules[:-1]
+        owners = {name for rule in layers for name in rule.models}
+        if len(owners) == 1:
+            assert genome["rest"] in owners
+
+
 def test_a_source_alone_is_encoded_as_its_layers_whatever_the_rest():
     space = space_of(remove=[0, 2])
     encoded = {b.name: space.encode(b.recipe) for b in space.baselines()}
