@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from evomerge.experiment.api import resume, run
     from evomerge.experiment.study import Study
+    from evomerge.experiment.study_chain import StudyChain
 
 __version__ = "0.1.0"
 
-__all__ = ["Study", "__version__", "resume", "run"]
+__all__ = ["Study", "StudyChain", "__version__", "resume", "run"]
 
 _PLACES = {
     "Study": "evomerge.experiment.study",
+    "StudyChain": "evomerge.experiment.study_chain",
     "resume": "evomerge.experiment.api",
     "run": "evomerge.experiment.api",
 }
