@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from harness_verdict import harness_scores, recorded_scores
 from quickstart import write_experiment
 
 import evomerge
 from evomerge.experiment.build import make_evaluation
+from evomerge.experiment.export import export_trial
 from evomerge.experiment.prepare import prepare_file
 from evomerge.spaces.genes import genome_from_unit
 from evomerge.workers.contract import Answered, Job
@@ -35,6 +37,23 @@ def test_a_search_scores_paths_of_several_depths(space, tmp_path):
     assert set(frame["status"]) == {"complete"}
     assert frame.query("kind == 'candidate'")["flops at 2048 tokens"].nunique() > 1
     assert len(study.front())
+
+
+def test_lm_eval_reports_for_an_exported_path_what_the_study_recorded(tmp_path):
+    mild = SCALED | {"scale_range": [0.9, 1.2], "most_layers": 7}
+    path = write_experiment(tmp_path, space=mild, optimizer={"name": "random"})
+    study = evomerge.run(path, out=tmp_path / "run")
+    candidates = study.trials().query("kind == 'candidate'")["number"]
+    scaled = [
+        number
+        for number in map(int, candidates)
+        if any(rule.scale != 1 for rule in study.recipe(number).rules)
+    ]
+    best = max(scaled, key=lambda n: sum(recorded_scores(study, n, "search").values()))
+    export_trial(study.path, best, tmp_path / "model")
+    ours = recorded_scores(study, best, "search")
+    theirs = harness_scores(tmp_path / "model", study, "search")
+    assert theirs == pytest.approx(ours, abs=1e-12)
 
 
 @pytest.mark.parametrize("space", [SCALED, JOINT], ids=["data_flow", "joint"])

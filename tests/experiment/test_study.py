@@ -3,23 +3,19 @@
 import json
 import random
 import shutil
-from pathlib import Path
 
-import lm_eval
 import numpy as np
 import pytest
 import torch
 import yaml
-from lm_eval.models.huggingface import HFLM
-from lm_eval.tasks import TaskManager
-from quickstart import ROOT, TASKS, ZOO, experiment, write_experiment
+from harness_verdict import harness_scores, recorded_scores
+from quickstart import ROOT, ZOO, experiment, write_experiment
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import evomerge
 from evomerge.core.errors import ConfigError, StoreError
 from evomerge.experiment.export import export_trial, merge_recipe
 from evomerge.experiment.session import RunOptions, start
-from evomerge.fitness.task_files import with_local_data
 from evomerge.store.study_store import StudyStore
 
 PLAIN = 6
@@ -158,55 +154,16 @@ def test_a_run_directory_in_use_is_not_overwritten(study):
     assert (study.path / "study.db").read_bytes() == before
 
 
-def harness_scores(folder: Path, study: evomerge.Study, split: str) -> dict[str, float]:
-    """What lm-eval itself reports for a model folder on a study's items."""
-    with StudyStore.open(study.path, read_only=True) as store:
-        items = store.meta("items")[split]
-        banks = store.meta("banks")
-    tasks = []
-    for name in ("sort", "town"):
-        config = yaml.safe_load((TASKS / name / f"{name}.yaml").read_text())
-        config = with_local_data(config, TASKS / name)
-        if split == "search":  # lm-eval scores the test split; let it score this one
-            config["test_split"] = "search"
-        tasks.append(TaskManager(include_defaults=False).load([config])["tasks"][name])
-    first = {
-        name: {"search": 0, "test": banks[name]["search"] + banks[name]["validation"]}[split]
-        for name in ("sort", "town")
-    }
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    results = lm_eval.simple_evaluate(
-        model=HFLM(
-            pretrained=model, tokenizer=AutoTokenizer.from_pretrained(folder), batch_size=64
-        ),
-        tasks=tasks,
-        samples={name: [item - first[name] for item in items[name]] for name in items},
-        bootstrap_iters=0,
-        random_seed=None,
-        numpy_random_seed=None,
-        torch_random_seed=None,
-    )["results"]
-    return {"sort": results["sort"]["exact_match,strip"], "town": results["town"]["acc,none"]}
-
-
 @pytest.mark.parametrize("split", ["search", "test"])
 def test_lm_eval_reports_for_the_exported_model_what_the_study_recorded(study, tmp_path, split):
     number = int(study.front()["number"].iloc[0])
     export_trial(study.path, number, tmp_path / "model")
-    with StudyStore.open(study.path, read_only=True) as store:
-        if split == "test":
+    if split == "test":
+        with StudyStore.open(study.path, read_only=True) as store:
             number = max(store.meta("finalists")["test"])
-            shutil.rmtree(tmp_path / "model")
-            export_trial(study.path, number, tmp_path / "model")
-        items = store.meta("items")[split]
-        versions = {n: b["version"] for n, b in store.meta("banks").items()}
-        known = store.responses(
-            store.trial(number).recipe.digest, store.meta("settings_digest"), versions
-        )
-        ours = {
-            name: float(np.mean(known[name].only(items[name]).values["accuracy"]))
-            for name in items
-        }
+        shutil.rmtree(tmp_path / "model")
+        export_trial(study.path, number, tmp_path / "model")
+    ours = recorded_scores(study, number, split)
     assert harness_scores(tmp_path / "model", study, split) == pytest.approx(ours, abs=1e-12)
 
 
