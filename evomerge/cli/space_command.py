@@ -1,7 +1,7 @@
 """``evomerge space``: what may vary in a search, before anything is run."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +74,7 @@ def list_spaces(as_json: bool) -> None:
 @click.pass_obj
 def show(
     obj: dict[str, bool],
+    /,
     file: str,
     all_genes: bool,
     as_json: bool,
@@ -116,6 +117,7 @@ def show(
 @click.pass_obj
 def sample(
     obj: dict[str, bool],
+    /,
     file: str,
     count: int,
     seed: int,
@@ -238,7 +240,7 @@ def _write(out: Path, drawn: "list[tuple[Genome, Recipe]]") -> None:
 
 
 def _print_table(
-    console: "Console", headings: tuple[str, ...], rows: list[tuple[str, ...]]
+    console: "Console", headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]
 ) -> None:
     from rich.table import Table
     from rich.text import Text

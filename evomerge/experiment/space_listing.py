@@ -76,7 +76,9 @@ class ListedSpace:
         """Uniformly drawn genomes with their recipes; the same for the same seed."""
         random = stream(seed, "space", "sample")
         genes = self.space.genes
-        genomes = [genome_from_unit(genes, random.random(len(genes))) for _ in range(count)]
+        genomes = [
+            genome_from_unit(genes, random.random(len(genes)).tolist()) for _ in range(count)
+        ]
         return [(genome, self.space.decode(genome)) for genome in genomes]
 
     def middle(self) -> tuple[Genome, Recipe]:
