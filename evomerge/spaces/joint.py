@@ -12,9 +12,9 @@ from evomerge.core.outcomes import Genome
 from evomerge.core.recipe import Recipe, Rule, Source
 from evomerge.spaces.baselines import plain_baselines
 from evomerge.spaces.data_flow import DataFlowSpace, DataFlowSpec
-from evomerge.spaces.genes import Gene, genome_from_unit
+from evomerge.spaces.genes import ChoiceGene, Gene, genome_from_unit
 from evomerge.spaces.joint_recipe import MergedInPlace
-from evomerge.spaces.layer_edit import LayerEditSpace, LayerEditSpec
+from evomerge.spaces.layer_edit import REST_GENE, LayerEditSpace, LayerEditSpec
 from evomerge.spaces.layer_edit_spec import NONE
 from evomerge.spaces.layer_moves import LayerMovesSpace, LayerMovesSpec
 from evomerge.spaces.parameter import ParameterSpace, ParameterSpaceSpec
@@ -86,8 +86,7 @@ class JointSpace(SearchSpace):
             problems += [_below("path", problem) for problem in error.problems]
         if problems:
             raise ConfigError(problems)
-        some = genome_from_unit(self._path.genes, [0.5] * len(self._path.genes))
-        self._outside = self._path.decode(some).rules[-1]
+        self._outsides = _outsides(self._path)
         self._genes = (*_renamed(MERGE, self._merge), *_renamed(PATH, self._path))
 
     @property
@@ -127,28 +126,17 @@ class JointSpace(SearchSpace):
         A recipe without slices is a merge on a path through the merged model alone, or a source
         alone where the path can be that. One with slices has a genome where it is of the form
         that ``decode`` gives; not always where the merge's rules are interpolated between
-        knots or take layers of one source whole, or the path's scales come from a network.
-        Layers of the merged model that are not on the path are taken to be merged like the
-        next one that is.
+        knots, grow over the layers or take layers of one source whole, or the path's scales
+        come from a network. Layers of the merged model that are not on the path are taken to
+        be merged like the next one that is.
         """
         plain = None if recipe.slices else self._plain(recipe)
         if plain is not None and (
             not _mixes(recipe) or self.decode(plain).digest == recipe.digest
         ):
             return plain
-        merged_model = self._pool.experts[0].name
-        outside = [*self._outside.models]
-        path_recipe, merged = self._in_place.parts(
-            recipe, self._pool, merged_model if merged_model in outside else outside[0]
-        )
-        path = self._path.encode(self._as_written(path_recipe))
-        if path is None:
-            return None
-        merge = None if merged is None else self._merge.encode(merged)
-        if merge is None:  # its genes may make no difference
-            merge = self._some_merge()
-        genome = _together(merge, path)
-        return genome if self.decode(genome).digest == recipe.digest else None
+        genomes = (self._through(recipe, outside) for outside in self._outsides)
+        return next((genome for genome in genomes if genome is not None), None)
 
     def starting_points(self) -> tuple[Genome, ...]:
         """The plain merges on the path through the merge alone; then usual paths, of one."""
@@ -175,14 +163,28 @@ class JointSpace(SearchSpace):
         path = None if others or recipe.digest != same.digest else self._alone(source)
         return None if path is None else _together(self._some_merge(), path)
 
-    def _as_written(self, path: Recipe) -> Recipe:
+    def _through(self, recipe: Recipe, outside: Rule) -> Genome | None:
+        """A genome of the recipe whose path has this rule for tensors outside of layers."""
+        merged_model = self._pool.experts[0].name
+        giving = merged_model if merged_model in outside.models else next(iter(outside.models))
+        path_recipe, merged = self._in_place.parts(recipe, self._pool, giving)
+        path = self._path.encode(self._as_written(path_recipe, outside))
+        if path is None:
+            return None
+        merge = None if merged is None else self._merge.encode(merged)
+        if merge is None:  # its genes may make no difference
+            merge = self._some_merge()
+        genome = _together(merge, path)
+        return genome if self.decode(genome).digest == recipe.digest else None
+
+    def _as_written(self, path: Recipe, outside: Rule) -> Recipe:
         """A path with what the path space itself would say of tensors outside of layers."""
         if len(path.rules) == 1:
             return path
         rules = path.rules[:-1]
         if isinstance(self._path, LayerMovesSpace):
             rules = tuple(_rule_a_slice(path))
-        return replace(path, rules=(*rules, self._outside))
+        return replace(path, rules=(*rules, outside))
 
     def _alone(self, source: str) -> Genome | None:
         """The path through all layers of one source of the pool."""
@@ -207,6 +209,20 @@ def _path_space(
     if isinstance(spec.path, LayerEditSpec):
         return LayerEditSpace(spec.path, pool, operators)
     return LayerMovesSpace(spec.path, pool, operators)
+
+
+def _outsides(path: SearchSpace) -> tuple[Rule, ...]:
+    """The rules that a path can have for tensors outside of layers; a gene may choose."""
+    middle = genome_from_unit(path.genes, [0.5] * len(path.genes))
+    chosen = [gene for gene in path.genes if gene.name == REST_GENE]
+    options = [
+        {REST_GENE: option}
+        for gene in chosen
+        if isinstance(gene, ChoiceGene)
+        for option in gene.options
+    ]
+    rules = [path.decode({**middle, **option}).rules[-1] for option in options or [{}]]
+    return tuple(rules)
 
 
 def _problems(spec: JointSpec, models: SourceModels) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 
-from evomerge.core.recipe import Recipe, Rule, Slice
+from evomerge.core.recipe import Recipe, Rule, Slice, number_of
 from evomerge.spaces.data_flow_recipe import recipe_of_path
 from evomerge.spaces.space import OperatorSignature, SourceModels
 
@@ -12,6 +12,10 @@ _Range = tuple[int, int]
 
 _Part = tuple[int, int, int]
 """A run of a path's layers that are the merged model's, and the first one's number there."""
+
+_SCALE, _GROWTH = "lambda", "lines"
+"""A scale of task vectors, 1 by default, and what it grows by from the first layer to the
+last (LiNeS, Wang et al., 2024, arXiv:2410.17146)."""
 
 _Reaching = Callable[[_Range], Sequence[Rule]]
 """The merged model's rules for a range of its layers."""
@@ -35,14 +39,17 @@ class MergedInPlace:
         """The path's recipe with the merged model's rules.
 
         For every layer of the path that is one of the merged model, its rules for this layer,
-        moved to where the layer now is, in slices of all models that they merge. The path's
-        name parts and scales hold besides its own. Tensors outside of layers: as the path says
-        where that is one source, else as the merged model has them. The merged model's own
-        path gives its recipe as it is.
+        moved to where the layer now is, in slices of all models that they merge; a scale that
+        grows over the layers stays what it is in the merged model. The path's name parts and
+        scales hold besides its own. Tensors outside of layers: as the path says where that is
+        one source, else as the merged model has them. The merged model's own path gives its
+        recipe as it is.
         """
         if self._is_alone(path):
             return merged
         parts = [*self._parts(path)]
+        if path.slices:
+            merged = _whatever_the_place(merged, self.models.layers)
         reaching = cache(partial(_reaching, merged))
         rules: list[Rule] = []
         left = set(range(self._depth(path)))  # layers some tensors of which have no rule
@@ -138,6 +145,24 @@ class MergedInPlace:
             return path, None
         found = _layer_by_layer(inside, self.models.layers)
         return path, self.models.recipe([*found, *last])
+
+
+def _whatever_the_place(merged: Recipe, layers: int) -> Recipe:
+    """The merged model by rules that mean the same for a layer wherever it stands."""
+    rules: list[Rule] = []
+    for rule in merged.rules:
+        growth = number_of(rule.parameters.get(_GROWTH, 0.0))
+        if not growth:
+            rules.append(rule)
+            continue
+        scale = number_of(rule.parameters.get(_SCALE, 1.0))
+        plain = {name: value for name, value in rule.parameters.items() if name != _GROWTH}
+        for layer in range(*(rule.layers or (0, layers))):
+            here = {**plain, _SCALE: scale + growth * (layer / max(1, layers - 1))}
+            rules.append(replace(rule, layers=(layer, layer + 1), parameters=here))
+        if rule.layers is None:
+            rules.append(replace(rule, parameters=plain))
+    return replace(merged, rules=tuple(rules))
 
 
 def _rules_in_layers(

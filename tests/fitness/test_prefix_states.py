@@ -1,6 +1,7 @@
 """The trie of hidden states: what it finds, what it keeps, and that it keeps within bounds."""
 
 import random
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -157,3 +158,27 @@ def test_what_is_asked_and_run_is_counted():
     assert (states.statistics.asked, states.statistics.run) == (10, 4)
     assert states.statistics.saved == pytest.approx(0.6)
     assert PrefixStates(10).statistics.saved == 0
+
+
+def calls_a_batch(batches: int) -> float:
+    """Function calls for each batch of a candidate for whose states others are given up."""
+    states = PrefixStates(13 * batches)
+    counted = 0
+
+    def count(_frame: object, event: str, _argument: object) -> None:
+        nonlocal counted
+        counted += event == "call"
+
+    for first in "abcd":
+        states.begin("e", f"x{first}bcde")
+        before = sys.getprofile()
+        sys.setprofile(count if first == "d" else before)
+        for number in range(batches):
+            passed(states, str(number), f"x{first}bcde")
+        sys.setprofile(before)
+    assert states.statistics.held == 13 * batches
+    return counted / batches
+
+
+def test_work_for_a_batch_does_not_grow_with_the_number_of_batches():
+    assert calls_a_batch(300) < 1.5 * calls_a_batch(30)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +14,8 @@ from evomerge.core.tensor_names import layer_of
 from evomerge.merging.checkpoint import open_source
 from evomerge.merging.engine import MergeEngine
 from evomerge.merging.layer_identities import layer_identities
+from evomerge.merging.safetensors_header import TensorInfo
+from evomerge.merging.source_model import SourceModel
 
 NAMES = ("base", "a", "b")
 
@@ -163,3 +166,16 @@ def test_other_architectures_end_in_a_norm_too(tmp_path, kind, after):
     assert layer_identities(of_part(after), opened) == whole
     positions = "wpe" if kind == "gpt2" else "embed_tokens"
     assert layer_identities(of_part(positions), opened).before != whole.before
+
+
+def test_a_norm_of_the_embeddings_comes_before_the_layers():
+    def model(name: str) -> SourceModel:
+        parts = ("embeddings.tok_embeddings", "embeddings.norm", "layers.0.mlp.Wo", "norm")
+        tensors = [f"model.{part}.weight" for part in parts]
+        infos = {each: TensorInfo(each, "F32", (4,), None) for each in tensors}
+        return SourceModel(Path(name), {}, infos)
+
+    opened = {name: model(name) for name in NAMES}
+    whole = layer_identities(of_part("no such part"), opened)
+    assert layer_identities(of_part("embeddings.norm"), opened).before != whole.before
+    assert layer_identities(of_part("model.norm"), opened) == whole

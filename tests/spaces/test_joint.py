@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from hypothesis import given
@@ -48,6 +49,7 @@ PATHS = {
     "moves": {"kind": "layer_moves", "operators": [], "base": True},
     "edit": {"kind": "layer_edit", "operator": "none", "remove": [0, 2]},
     "swap": {"kind": "layer_edit", "operator": "none", "rest": "merged"},
+    "any rest": {"kind": "layer_edit", "operator": "none", "remove": [0, 2], "rest": "any"},
 }
 
 
@@ -77,8 +79,12 @@ def parts_of(space: JointSpace, merge, path, genome) -> tuple[Recipe, Recipe]:
     return merging.decode(own["merge"]), alone.decode(own["path"])
 
 
-def meaning(rule: Rule) -> tuple[object, ...]:
-    return rule.operator, [*rule.models.items()], dict(rule.parameters), rule.scale
+def meaning(rule: Rule, layer: int | None, layers: int) -> tuple[object, ...]:
+    """What a rule says of a layer's tensors; ``lambda`` with what it has grown by."""
+    whole = dict(rule.parameters)
+    depth = 0.0 if layer is None else layer / max(1, layers - 1)
+    grown = whole.pop("lambda", 1.0) + whole.pop("lines", 0.0) * depth
+    return rule.operator, [*rule.models.items()], whole, grown, rule.scale
 
 
 def check_every_tensor(recipe: Recipe, merged: Recipe, path: Recipe, layers: int) -> None:
@@ -88,7 +94,7 @@ def check_every_tensor(recipe: Recipe, merged: Recipe, path: Recipe, layers: int
         there, found = path.rule_for(name), recipe.rule_for(name)
         layer = layer_of(name)
         if "merged" not in there.models:
-            assert meaning(found) == meaning(there)
+            assert meaning(found, layer, depth) == meaning(there, layer, depth)
             if layer is not None:
                 for model in found.models:
                     assert recipe.source_layer(model, layer) == path.source_layer(model, layer)
@@ -96,7 +102,8 @@ def check_every_tensor(recipe: Recipe, merged: Recipe, path: Recipe, layers: int
         own = name if layer is None else with_layer(name, path.source_layer("merged", layer))
         wanted = merged.rule_for(own)
         scale = 1.0 if layer is None else there.scale
-        assert meaning(found) == meaning(replace(wanted, scale=wanted.scale * scale))
+        wanted = replace(wanted, scale=wanted.scale * scale)
+        assert meaning(found, layer, depth) == meaning(wanted, layer_of(own), layers)
         if layer is not None:
             operator = SIGNATURES[found.operator]
             base = ["base"] if operator.needs_base else []
@@ -144,7 +151,9 @@ def test_any_parameter_space_can_be_the_merge(drawn, data):
     merged = drawn.space.decode(own)
     recipe = space.decode(genome)
     for name in ("model.embed_tokens.weight", "model.norm.weight"):
-        assert meaning(recipe.rule_for(name)) == meaning(merged.rule_for(name))
+        layers = drawn.models.layers
+        here, there = (made.rule_for(name) for made in (recipe, merged))
+        assert meaning(here, None, layers) == meaning(there, None, layers)
 
 
 @given(joint_spaces())
@@ -155,6 +164,33 @@ def test_encoding_gives_back_every_recipe_that_was_decoded(drawn):
     assert encoded is not None
     assert [*encoded] == [gene.name for gene in space.genes]
     assert space.decode(encoded).digest == recipe.digest
+
+
+@pytest.mark.parametrize("path", [PATHS["data_flow"], PATHS["edit"]])
+def test_a_scale_that_grows_over_the_layers_is_the_merged_models_wherever_they_stand(path):
+    merge = {
+        "operator": "task_arithmetic",
+        "layer_groups": 2,
+        "components": ["mlp"],
+        "merge": {"lambda": {"low": 0.1, "high": 1, "per": ["layers"]}, "lines": 0.5},
+    }
+    space = space_of(merge, path)
+    moved = set()
+    for point in range(20):
+        units = np.random.default_rng(point).random(len(space.genes))
+        genome = genome_from_unit(space.genes, units)
+        recipe, (merged, alone) = space.decode(genome), parts_of(space, merge, path, genome)
+        for layer in range(recipe.layer_count or 4):
+            if "merged" not in alone.rule_for(f"{layer}.mlp").models:
+                continue
+            own = alone.source_layer("merged", layer)
+            moved.add(own != layer)
+            for part in ("mlp", "self_attn"):
+                here = meaning(
+                    recipe.rule_for(f"{layer}.{part}"), layer, recipe.layer_count or 4
+                )
+                assert here == meaning(merged.rule_for(f"{own}.{part}"), own, 4)
+    assert moved == {True, False}
 
 
 def test_the_merge_alone_is_one_of_the_paths_and_no_source_is_unless_it_comes_first():
