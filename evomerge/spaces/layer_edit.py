@@ -139,19 +139,17 @@ class LayerEditSpace(SearchSpace):
     def baselines(self) -> tuple[Baseline, ...]:
         """The plain ones of any space, and each source without its last layers.
 
-        These are as many as must be left out, or where none must, as can be.
+        These are as many as must be left out, and as can be.
         """
-        plain = plain_baselines(self._models)
-        count = self._removal.low or self._removal.high
-        if not count:
-            return plain
         depth = self._models.layers
-        return plain + tuple(
+        counts = sorted({self._removal.low, self._removal.high} - {0})
+        return plain_baselines(self._models) + tuple(
             Baseline(
                 "baseline",
                 f"{source.name} without its last {so_many_layers(count)}",
                 without_layers(self._models, source.name, range(depth - count, depth)),
             )
+            for count in counts
             for source in self._models.sources
         )
 

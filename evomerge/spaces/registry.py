@@ -100,13 +100,14 @@ def make_space(
         given = known.options.model_validate(dict(options))
     except ValidationError as error:
         keys = list(known.options.model_fields)
-        raise ConfigError([_described(each, keys) for each in error.errors()]) from error
+        problems = dict.fromkeys(_described(each, keys) for each in error.errors())
+        raise ConfigError([*problems]) from error
     return known.build(given, models, operators)
 
 
 def _described(error: Mapping[str, Any], keys: Sequence[str]) -> str:
     """What is wrong with one key, which the keys lead to."""
-    place = ".".join(map(str, error["loc"]))
+    place = ".".join(part for part in error["loc"] if isinstance(part, str))
     if error["type"] == "extra_forbidden" and len(error["loc"]) == 1:
         return f"space.{place}: {unknown('key', place, keys)}."
     said = str(error["msg"]).removeprefix("Value error, ")
