@@ -67,6 +67,11 @@ def misses(
 
 
 def misses_text(summary: Summary, trial: Trial) -> str:
-    """``misses accuracy on town at least 0.6 by 0.100``; empty where all are met."""
-    found = misses(summary.facts.constraints, trial.constraints)
+    """``misses accuracy on town at least 0.6 by 0.100``; empty where all are met.
+
+    On the test items, where the trial has answered them, as its scores beside it are.
+    """
+    rows = summary.final.rows if summary.final else ()
+    tested = {row.trial.number: row.constraints for row in rows}
+    found = misses(summary.facts.constraints, tested.get(trial.number, trial.constraints))
     return "; ".join(f"misses {label} by {amount}" for label, amount in found)

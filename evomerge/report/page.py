@@ -137,8 +137,8 @@ def _missed(summary: Summary, member: FrontMember) -> str:
     """What a member of the result misses, in words; empty where it meets the constraints."""
     if not member.violation:
         return ""
-    by_search = misses_text(summary, member.trial)
-    return by_search or f"misses constraints by {number_text.number(member.violation)}"
+    missed = number_text.number(member.violation)
+    return misses_text(summary, member.trial) or f"misses constraints by {missed}"
 
 
 def _final_rows(summary: Summary) -> list[dict[str, Any]]:

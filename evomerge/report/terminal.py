@@ -32,7 +32,8 @@ def front_table(summary: Summary) -> Table:
         balanced = trial.number == summary.balanced and len(summary.labels) > 1
         remarks = ["most balanced"] * (balanced and summary.feasible)
         if member.violation:
-            remarks.append(misses_text(summary, trial) or "misses constraints on validation")
+            missed = misses_text(summary, trial)
+            remarks.append(missed or "misses constraints on validation items")
         remarks += [f"not better than {', '.join(member.beaten_by)}"] * bool(member.beaten_by)
         table.add_row(
             str(rank),

@@ -8,6 +8,7 @@ import pytest
 from report.live_study import LiveStudy
 from rich.console import Console
 
+from evomerge.report import number_text
 from evomerge.report.charts import charts
 from evomerge.report.constraint_table import constraint_rows, misses_text
 from evomerge.report.live_reader import LiveReader
@@ -76,6 +77,18 @@ def test_without_a_feasible_candidate_the_nearest_are_shown_and_it_is_said(build
     assert f"misses {LABEL} {NEVER:g} by" in told
     lines = [text.plain for text in status_lines(summary, run_dir, running=False)]
     assert "0 of 20 scored candidates meet all constraints" in lines
+
+
+def test_tables_of_test_items_tell_by_how_much_those_items_are_missed(build):
+    summary = summary_of(build(guard=NEVER, candidates=20))
+    told = printed(front_table(summary), baselines_table(summary))
+    rows = {row.trial.number: row for row in summary.final.rows}
+    shown = [member.trial for member in summary.result] + list(summary.baselines)
+    assert any(trial.number in rows for trial in shown)
+    for trial in shown:
+        (estimate,) = rows[trial.number].constraints if trial.number in rows else [None]
+        if estimate is not None and estimate.value < NEVER:
+            assert f"misses {LABEL} {NEVER:g} by {number_text.number(NEVER - estimate.value)}" in told
 
 
 def test_a_running_study_without_a_feasible_candidate_names_the_nearest(build):
