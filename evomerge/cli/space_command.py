@@ -24,7 +24,8 @@ def command() -> None:
     """Show what a search space may vary, and recipes of it.
 
     FILE is an experiment file, a search space's YAML, or the name of a ready one. Without an
-    experiment the models are made up: a base and experts a, b, c of 24 layers.
+    experiment the models are made up: a base and experts a, b, c of 24 layers. Of a chain of
+    stages, models yet to be made have stand-ins.
     """
 
 
@@ -41,6 +42,7 @@ def _of_a_space(function: Callable[..., None]) -> Callable[..., None]:
             click.option(
                 "-o", "overrides", multiple=True, metavar="KEY=VALUE", help="As for run."
             ),
+            click.option("--stage", metavar="NAME", help="Of a chain of stages, whose space."),
         )
     ):
         function = add(function)
@@ -80,11 +82,24 @@ def show(
     as_json: bool,
     **options: Any,  # noqa: ANN401 - those of _of_a_space
 ) -> None:
-    """Print the genes of FILE's space, its dimensions, and an example recipe."""
-    listed = _listed(obj, file, options)
+    """Print the genes of FILE's space, its dimensions, and an example recipe.
+
+    Of a chain all stages, one after the other; as JSON, a list of them.
+    """
+    spaces = _listed(obj, file, options)
     if as_json:
-        click.echo(json.dumps(_facts(listed), indent=2, ensure_ascii=False))
+        facts = [_facts(each) for each in spaces]
+        alone = spaces[0].stage is None or options["stage"] is not None
+        shown = facts[0] if alone else facts
+        click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
         return
+    for number, listed in enumerate(spaces):
+        if number:
+            click.echo()
+        _show(listed, all_genes=all_genes)
+
+
+def _show(listed: "ListedSpace", *, all_genes: bool) -> None:
     from rich.console import Console
 
     console = Console(highlight=False)
@@ -126,8 +141,16 @@ def sample(
     **options: Any,  # noqa: ANN401 - those of _of_a_space
 ) -> None:
     """Draw genomes of FILE's space at random and print them with their recipes."""
-    listed = _listed(obj, file, options)
-    drawn = listed.sample(count, seed)
+    spaces = _listed(obj, file, options)
+    if len(spaces) > 1:
+        from evomerge.core.errors import ConfigError
+
+        names = [str(each.stage) for each in spaces]
+        raise ConfigError(
+            f"{file}: is a chain of stages, {', '.join(names)}; say of which to draw recipes, "
+            f"e.g. --stage {names[0]}."
+        )
+    drawn = spaces[0].sample(count, seed)
     if out is not None:
         _write(out, drawn)
         return
@@ -139,16 +162,27 @@ def sample(
         click.echo(("---\n" if number > 1 else "") + _as_yaml(recipe, _genome_lines(genome)))
 
 
-def _listed(obj: dict[str, bool], file: str, options: dict[str, Any]) -> "ListedSpace":
-    from evomerge.experiment.space_listing import MadeUpModels, list_space
+def _listed(
+    obj: dict[str, bool], file: str, options: dict[str, Any]
+) -> "Sequence[ListedSpace]":
+    """The space of a file; of a chain those of all its stages, or of the one named."""
+    from evomerge.core.errors import ConfigError
+    from evomerge.experiment.space_listing import MadeUpModels, list_space, list_stages
+    from evomerge.experiment.stages_reader import has_stages
 
+    path, stage = Path(file), options["stage"]
+    if path.is_file() and has_stages(path):
+        return list_stages(path, options["overrides"], stage, offline=obj["offline"])
+    if stage is not None:
+        raise ConfigError(f"--stage {stage}: {file} is no chain of stages.")
     made_up = MadeUpModels(options["experts"], options["layers"], options["base"])
-    return list_space(file, made_up, options["overrides"], offline=obj["offline"])
+    return [list_space(file, made_up, options["overrides"], offline=obj["offline"])]
 
 
 def _sentences(listed: "ListedSpace") -> Iterable[str]:
     """The space in words."""
-    yield f"{listed.place}: kind {listed.kind}"
+    stage = f", stage {listed.stage}" if listed.stage else ""
+    yield f"{listed.place}{stage}: kind {listed.kind}"
     if listed.comment:
         yield f"\n{listed.comment}\n"
     models, space = listed.models, listed.space
@@ -158,6 +192,8 @@ def _sentences(listed: "ListedSpace") -> Iterable[str]:
     made_up = " (made up; name an experiment file to see its own)" if listed.made_up else ""
     yield (f"models: {base}{len(names)} experts ({shown}) of {models.layers} layers{made_up}")
     yield f"dimensions: {_dimensions(space.genes)}"
+    if listed.fixed:
+        yield f"fixed: {listed.fixed}"
     if space.most_layers is not None:
         yield f"depth: up to {space.most_layers} layers"
     first = len(_first(listed))
@@ -196,6 +232,8 @@ def _facts(listed: "ListedSpace") -> dict[str, Any]:
     return {
         "file": str(listed.place),
         "kind": listed.kind,
+        **({"stage": listed.stage} if listed.stage else {}),
+        **({"fixed": listed.fixed} if listed.fixed else {}),
         "made_up_models": listed.made_up,
         "layers": listed.models.layers,
         "most_layers": listed.space.most_layers,

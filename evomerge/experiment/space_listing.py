@@ -1,21 +1,25 @@
 """What a search space holds: of an experiment's models, or of made-up ones."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from evomerge.core.errors import ConfigError
+from evomerge.core.near_names import unknown
 from evomerge.core.outcomes import Genome
 from evomerge.core.recipe import Recipe, Source
 from evomerge.core.streams import stream
-from evomerge.experiment.load import load_experiment
+from evomerge.experiment.load import Experiment, load_experiment
 from evomerge.experiment.models_and_space import (
     Problems,
     open_models_and_space,
     signatures,
 )
 from evomerge.experiment.presets import find_yaml, preset_root
+from evomerge.experiment.spec import ExperimentSpec
+from evomerge.experiment.stages_reader import read_chain
+from evomerge.experiment.stages_stand_ins import fixed_in_the_middle, with_stand_ins
 from evomerge.experiment.yaml_lines import YamlFile, override, parse_override, read_yaml
 from evomerge.spaces.genes import ChoiceGene, FloatGene, Gene, IntGene, genome_from_unit
 from evomerge.spaces.registry import PARAMETER, SPACES, make_space
@@ -72,6 +76,12 @@ class ListedSpace:
     made_up: bool
     """Whether the models stand for others."""
 
+    stage: str | None = None
+    """Of a chain; models that earlier stages are yet to make have stand-ins."""
+
+    fixed: str = ""
+    """What it takes from an earlier stage, in words."""
+
     def sample(self, count: int, seed: int) -> list[tuple[Genome, Recipe]]:
         """Uniformly drawn genomes with their recipes; the same for the same seed."""
         random = stream(seed, "space", "sample")
@@ -110,7 +120,7 @@ def list_space(
     path = find_yaml(given, "search_spaces", Path())
     file = read_yaml(path)
     if "models" in file.data or "tasks" in file.data:
-        return _of_experiment(path, overrides, offline=offline)
+        return _of_opened(load_experiment(path, overrides), offline=offline)
     data = _overridden(file.data, overrides)
     kind = str(data.pop("kind", PARAMETER))
     known = signatures()
@@ -125,6 +135,54 @@ def list_space(
         return ListedSpace(path, kind, _comment(path), space, models, made_up=True)
     wrong = first.problems if first else []
     raise ConfigError([_placed(problem, file) for problem in wrong]) from first
+
+
+def list_stages(
+    path: Path,
+    overrides: Sequence[str] = (),
+    stage: str | None = None,
+    *,
+    offline: bool = False,
+) -> list[ListedSpace]:
+    """Build the spaces of a chain's stages, each over its own models.
+
+    Models that earlier stages are yet to make have the stand-ins that ``validate`` checks
+    with, and values that they are yet to find are the middle of their ranges.
+
+    Args:
+        path: The chain's file.
+        overrides: As for ``evomerge run``.
+        stage: Of which alone; None is all of them.
+        offline: Ask no hub for anything.
+
+    Raises:
+        ConfigError: There is no such stage, or something is wrong with the chain.
+        CheckpointError: Source models cannot be read.
+    """
+    chain = read_chain(path, overrides)
+    if chain.problems:
+        raise ConfigError(list(chain.problems))
+    names = [each.name for each in chain.stages]
+    if stage is not None and stage not in names:
+        raise ConfigError(f"--stage: {unknown('stage', stage, names)}.")
+    needed = chain.stages if stage is None else chain.stages[: names.index(stage) + 1]
+    opened: dict[str, tuple[ExperimentSpec, SearchSpace]] = {}
+    listed = []
+    for each in needed:
+        experiment = with_stand_ins(chain.stages, each)
+        if experiment is None:
+            raise ConfigError(f"stage {each.name}: names a model of no earlier stage.")
+        fixed = ""
+        if each.fix is not None:
+            experiment = fixed_in_the_middle(experiment, each.fix, *opened[each.fix.stage])
+            fixed = (
+                f"{', '.join(each.fix.parameters)} as the best candidate of stage "
+                f"{each.fix.stage} will have it; here the middle of its range there"
+            )
+        shown = _of_opened(experiment, offline=offline)
+        opened[each.name] = (experiment.spec, shown.space)
+        listed.append(replace(shown, stage=each.name, fixed=fixed))
+    return listed if stage is None else listed[-1:]
 
 
 def presets() -> dict[str, tuple[str, str]]:
@@ -152,9 +210,9 @@ def gene_range(gene: Gene) -> str:
     return "a table"
 
 
-def _of_experiment(path: Path, overrides: Sequence[str], *, offline: bool) -> ListedSpace:
-    experiment = load_experiment(path, overrides)
-    problems = Problems()
+def _of_opened(experiment: Experiment, *, offline: bool) -> ListedSpace:
+    """The space of an experiment over its own models."""
+    problems, path = Problems(), experiment.path
     opened = open_models_and_space(experiment, problems, offline=offline)
     problems.raise_any()
     if opened.space is None:

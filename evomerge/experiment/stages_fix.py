@@ -13,6 +13,7 @@ from evomerge.spaces.parameter_fixing import fixed_to
 from evomerge.spaces.parameter_spec import ParameterSpaceSpec
 from evomerge.spaces.space import SearchSpace
 from evomerge.store.study_store import StudyStore
+from evomerge.store.trials import Trial
 
 
 def with_fixed(
@@ -31,8 +32,8 @@ def with_fixed(
     return spec.model_copy(update={"space": space})
 
 
-def best_genome(stage_dir: Path) -> Genome:
-    """The genome of the candidate that ranks first, also where a source ranks before it.
+def best_candidate(stage_dir: Path) -> Trial:
+    """The candidate that ranks first, also where a source ranks before it.
 
     Raises:
         StoreError: No candidate has been validated.
@@ -41,5 +42,5 @@ def best_genome(stage_dir: Path) -> Genome:
         best = ranked(store, read_facts(store))
     for trial in best:
         if trial.kind == "candidate" and trial.genome is not None:
-            return trial.genome
+            return trial
     raise StoreError(f"{stage_dir}: no candidate was scored whose values could be fixed.")

@@ -2,24 +2,26 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from evomerge.core.errors import CheckpointError, ConfigError
-from evomerge.core.model_spelling import map_parts, model_parts
+from evomerge.core.model_spelling import model_parts
 from evomerge.experiment.build import make_study_optimizer
-from evomerge.experiment.load import Experiment
 from evomerge.experiment.places import with_places
 from evomerge.experiment.plan import plan
 from evomerge.experiment.prepare import Prepared, prepare
 from evomerge.experiment.spec import ExperimentSpec
-from evomerge.experiment.stages_fix import with_fixed
 from evomerge.experiment.stages_reader import read_chain
-from evomerge.experiment.stages_spec import Chain, Fix, Stage, StageModel
+from evomerge.experiment.stages_spec import Chain, Stage, StageModel
+from evomerge.experiment.stages_stand_ins import (
+    fixed_in_the_middle,
+    models_of_stages,
+    with_stand_ins,
+)
 from evomerge.experiment.varying_depth import resident_entries, resident_recipe
 from evomerge.search.budget import Budget
 from evomerge.spaces.first_genomes import first_genomes
-from evomerge.spaces.genes import genome_from_unit
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def prepare_chain(
     specs = tuple(
         with_places(
             each.spec.model_copy(update={"space": stage.experiment.spec.space}),
-            _references(stage.experiment.spec),
+            models_of_stages(stage.experiment.spec),
         )
         for each, stage in zip(whole, chain.stages, strict=True)
     )
@@ -83,12 +85,15 @@ class _Found:
 
     def prepared(self, chain: Chain, stage: Stage, *, offline: bool) -> Prepared | None:
         """A stage prepared with stand-ins; None where something is wrong, which is noted."""
-        experiment = _with_stand_ins(chain.stages, stage)
+        experiment = with_stand_ins(chain.stages, stage)
         if experiment is None:
             return None  # it names a stage that there is not, which is said already
         try:
-            if stage.fix is not None:
-                experiment = self._fixed(experiment, stage.fix)
+            if stage.fix is not None and (earlier := self._whole.get(stage.fix.stage)):
+                # otherwise what is wrong with that stage is said
+                experiment = fixed_in_the_middle(
+                    experiment, stage.fix, earlier.spec, earlier.space
+                )
             prepared = prepare(experiment, offline=offline)
             make_study_optimizer(prepared, first_genomes(prepared.space))
         except ConfigError as error:
@@ -99,21 +104,6 @@ class _Found:
             self._whole[stage.name] = prepared
             return prepared
         return None
-
-    def _fixed(self, experiment: Experiment, fix: Fix) -> Experiment:
-        """The experiment with the middle of the earlier space in place of a candidate."""
-        earlier = self._whole.get(fix.stage)
-        if earlier is None:
-            return experiment  # what is wrong with that stage is said
-        if experiment.spec.models.all.keys() != earlier.spec.models.all.keys():
-            raise ConfigError(
-                f"fix: the models must be those of stage {fix.stage}, "
-                f"{[*earlier.spec.models.all]}; found {[*experiment.spec.models.all]}."
-            )
-        genes = earlier.space.genes
-        middle = genome_from_unit(genes, [0.5] * len(genes))
-        spec = with_fixed(experiment.spec, earlier.space, middle, fix.parameters)
-        return replace(experiment, spec=spec)
 
     def raise_any(self) -> None:
         """Raise what was found."""
@@ -134,39 +124,6 @@ class _Found:
             problem if len(names) == self._stages else f"{problem} (stage {', '.join(names)})"
             for problem, names in kind.items()
         ]
-
-
-def _references(spec: ExperimentSpec) -> dict[str, str]:
-    """The models of a stage that earlier stages make, as they are spelled."""
-    return {
-        name: model
-        for name, model in spec.models.all.items()
-        if any(StageModel.read(part) for part in model_parts(model))
-    }
-
-
-def _with_stand_ins(stages: Sequence[Stage], stage: Stage) -> Experiment | None:
-    """The stage's experiment with what exists already in place of models yet to be made."""
-    by_name = {each.name: each for each in stages if each.place < stage.place}
-    missing = False
-
-    def place(part: str) -> str:
-        nonlocal missing
-        model = StageModel.read(part)
-        if model is None:
-            return part
-        if model.stage not in by_name:
-            missing = True
-            return part
-        earlier = by_name[model.stage].experiment.spec.models.all
-        reference = next(iter(earlier.values()))
-        return map_parts(reference, place)
-
-    spec = stage.experiment.spec
-    places = {name: map_parts(model, place) for name, model in _references(spec).items()}
-    if missing:
-        return None
-    return replace(stage.experiment, spec=with_places(spec, places))
 
 
 def _summary(chain: Chain, prepared: Sequence[Prepared]) -> tuple[str, ...]:

@@ -24,6 +24,17 @@ from evomerge.experiment.stages_spec import (
 )
 from evomerge.experiment.yaml_lines import KeyPath, YamlFile, parse_override, read_yaml
 
+_PLAIN: Mapping[str, str] = {
+    "string_type": "must be text",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "string_too_long": "must be 40 characters at most",
+    "tuple_type": "must be a parameter's name, or a list of them",
+    "too_short": "needs at least one parameter",
+}
+"""What a key of a stage has to be, by the kind of error."""
+
 
 def has_stages(path: Path) -> bool:
     """Whether an experiment file is a chain of searches.
@@ -151,8 +162,21 @@ class _Reader:
         where = self._where(number, *map(str, error["loc"]))
         if error["type"] == "missing":
             return f"{where}: this key is missing."
-        reason = str(error["msg"]).removeprefix("Value error, ")
-        return f"{where}: {reason}, found {error['input']!r:.60}."
+        found = error["input"]
+        if error["loc"] == ("fix",):
+            given = [found] if isinstance(found, str) else found
+            named = isinstance(given, list) and given and all(isinstance(n, str) for n in given)
+            earlier = self._entries[number - 1].get("name", "STAGE") if number else "STAGE"
+            expected = ", ".join(given) if named else "NAME"
+            return (
+                f"{where}: expected the earlier stage and what to take from it, fix: "
+                f"{{from: {earlier}, parameters: [{expected}]}}; found {found!r:.60}."
+            )
+        if error["type"] == "extra_forbidden":
+            return f"{where}: {unknown('key', str(error['loc'][-1]), ['from', 'parameters'])}."
+        reason = _PLAIN.get(error["type"], str(error["msg"]).removeprefix("Value error, "))
+        reason = reason.replace("Input should be", "must be")
+        return f"{where}: {reason}, found {found!r:.60}."
 
     def _where(self, number: int, *keys: str) -> str:
         """``file:line: stages.NAME.key`` of a stage's key."""

@@ -26,7 +26,7 @@ from evomerge.experiment.session import (
 )
 from evomerge.experiment.spec import ExperimentSpec
 from evomerge.experiment.stage_observer import StageObserver
-from evomerge.experiment.stages_fix import best_genome, with_fixed
+from evomerge.experiment.stages_fix import best_candidate, with_fixed
 from evomerge.experiment.stages_kept import Handing, keep_models
 from evomerge.experiment.stages_prepare import PreparedChain, prepare_chain
 from evomerge.experiment.stages_spec import StageModel
@@ -278,7 +278,11 @@ class _Walk:
         problems.raise_any()
         if opened.space is None:
             raise ConfigError(f"fix: the space of stage {earlier} could not be built.")
-        return with_fixed(spec, opened.space, best_genome(place), parameters)
+        best = best_candidate(place)
+        fixed = with_fixed(spec, opened.space, best.genome or {}, parameters)
+        said = f"{', '.join(parameters)} stays as {best.name} of stage {earlier} has it"
+        self._options.observer.announce(Announcement(self._run_dir, (), (said,)))
+        return fixed
 
     def _keep(self, number: int) -> None:
         stage = self._record.stages[number]

@@ -65,12 +65,30 @@ def chain_commands(chain: ChainSummary, run_dir: Path) -> list[tuple[str, str]]:
     else:
         title = f"extend the last stage, {last.record.name}, by 100 candidates"
         commands = [(title, f"evomerge resume {place} --add 100")]
-    summary = last.summary
-    if summary is not None and summary.result:
-        number = summary.balanced or summary.result[0].trial.number
-        title = f"export trial {number} of stage {last.record.name} as a model folder"
-        commands.append((title, f"evomerge export {place} merged-model --trial {number}"))
+    commands += [
+        (
+            f"export {said}trial {number} of stage {stage}, as a model folder",
+            f"evomerge export {place} merged-model"
+            + ("" if stage == last.record.name else f" --stage {stage}")
+            + f" --trial {number}",
+        )
+        for said, stage, number in _worth_exporting(chain)
+    ]
     return [*commands, ("rebuild all reports", f"evomerge report {place}")]
+
+
+def _worth_exporting(chain: ChainSummary) -> list[tuple[str, str, int]]:
+    """What it is, stage and trial; the last stage's beside the best if not comparable."""
+    last, best = chain.stages[-1], chain.best
+    found = []
+    if best is not None:
+        which = "most balanced" if len(chain.objectives) > 1 else "best"
+        found.append((f"the chain's {which} candidate, ", best.stage, best.trial))
+    summary = last.summary
+    if summary is not None and summary.result and (best is None or not last.comparable):
+        number = summary.balanced or summary.result[0].trial.number
+        found.append(("", last.record.name, number))
+    return found
 
 
 def _key_figures(chain: ChainSummary) -> list[tuple[str, str, str]]:
@@ -100,7 +118,9 @@ def _row(chain: ChainSummary, stage: StageSummary, report: str) -> dict[str, Any
         "space": shown or space.get("kind", ""),
         "optimizer": asked["optimizer"]["name"],
         "values": [
-            f"values of {', '.join(other.record.fix['parameters'])} to {other.record.name}"
+            f"{', '.join(other.record.fix['parameters'])}"
+            + (f" of {stage.best.name} (trial {stage.best.number})" if stage.best else "")
+            + f" to {other.record.name}"
             for other in chain.stages
             if other.record.fix and other.record.fix["stage"] == stage.record.name
         ],

@@ -1,14 +1,15 @@
 """A chain's stages as their studies stand, and their models on the same test items."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evomerge.core.objectives import Estimate
+from evomerge.core.objectives import Estimate, losses
+from evomerge.core.outcomes import GeneValue
 from evomerge.core.responses import Responses
 from evomerge.core.streams import stream
 from evomerge.fitness.paired import Interval, bootstrap_objectives, percentiles
@@ -22,6 +23,8 @@ from evomerge.report.final_phase import (
     test_reference,
     volumes,
 )
+from evomerge.report.ranking import ranked
+from evomerge.report.search_phase import balanced
 from evomerge.report.split_responses import SplitResponses
 from evomerge.report.study_facts import StudyFacts
 from evomerge.report.summary import Summary, summarize
@@ -31,7 +34,8 @@ from evomerge.store.run_lock import is_held
 from evomerge.store.study_store import FILE_NAME, StudyStore
 from evomerge.store.trials import Trial
 
-Role = Literal["source", "baseline", "kept", "final"]
+Role = Literal["source", "baseline", "kept", "best", "final"]
+"""``best`` is the best candidate of a stage before the last that was not handed on."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,12 @@ class StageSummary:
 
     kept: tuple[KeptModel, ...] | None = None
     """None before it has handed anything on."""
+
+    best: Trial | None = None
+    """The candidate that ranks first; None before the stage has finished."""
+
+    fixed: Mapping[str, GeneValue] = field(default_factory=dict)
+    """The genes that it holds at what an earlier stage chose; empty before it has begun."""
 
     running: bool = False
     comparable: bool = False
@@ -79,6 +89,12 @@ class ScoredModel:
     spent: tuple[int, int] | None
     """Candidates and item evaluations until it was found; None of sources and baselines."""
 
+    validation: tuple[Estimate, ...] | None = None
+    """None where it was not scored on the first stage's validation items."""
+
+    best: bool = False
+    """Whether it is the chain's best candidate by validation."""
+
 
 @dataclass(frozen=True)
 class _Answered:
@@ -91,6 +107,8 @@ class _Answered:
     spent: tuple[int, int] | None
     feasible: bool
     """Whether it meets the constraints on the items that it was chosen by."""
+
+    validation: tuple[Estimate, ...] | None
 
 
 class ChainReader:
@@ -119,6 +137,8 @@ class ChainReader:
             with StudyStore.open(folder, read_only=True) as store:
                 summary = summarize(store)
                 self._first = self._first or summary
+                done = summary.state == "finished"
+                best = ranked(store, summary.facts) if done else []
                 candidates += summary.counts.asked
                 items += summary.counts.item_evaluations
                 stage = StageSummary(
@@ -126,6 +146,8 @@ class ChainReader:
                     (candidates, items),
                     summary,
                     read_kept(folder),
+                    next((trial for trial in best if trial.kind == "candidate"), None),
+                    _fixed(record, summary.facts),
                     is_held(folder),
                     _comparable(self._first.facts, summary.facts),
                 )
@@ -139,19 +161,24 @@ class ChainReader:
             return
         answered = SplitResponses(store, summary.facts)
         trials = {trial.number: trial for trial in summary.facts.trials}
-        missing = {row.trial.number for row in summary.final.rows if row.violation}
+        rows = {row.trial.number: row for row in summary.final.rows}
         chosen: list[tuple[Role, Trial, tuple[int, int] | None]] = []
         if place == 0:
             plain = [r.trial for r in summary.final.rows if r.trial.kind != "candidate"]
             chosen += [("source" if t.kind == "source" else "baseline", t, None) for t in plain]
+        handed = dict.fromkeys(k.trial for k in stage.kept or () if k.kind == "candidate")
         if place == len(self._record.stages) - 1:
             chosen += [("final", row.trial, stage.spent) for row in summary.final.candidates]
-        for kept in stage.kept or ():
-            if kept.kind == "candidate":
-                chosen.append(("kept", trials[kept.trial], stage.spent))
+        elif stage.best is not None and stage.best.number not in handed:
+            chosen.append(("best", stage.best, stage.spent))
+        chosen += [("kept", trials[number], stage.spent) for number in handed]
+        same = self._first is not None and (
+            summary.facts.items.get("validation") == self._first.facts.items.get("validation")
+        )
         for role, trial, spent in chosen:
             responses = answered.of(trial, "test")
             if responses is not None:
+                row = rows.get(trial.number)
                 self._answered.append(
                     _Answered(
                         role,
@@ -159,15 +186,17 @@ class ChainReader:
                         trial,
                         responses,
                         spent,
-                        trial.number not in missing,
+                        row is None or not row.violation,
+                        row.validation if row is not None and same else None,
                     )
                 )
 
     def compared(self) -> tuple[tuple[ScoredModel, ...], VolumeComparison | None]:
         """Everything that was scored on the test items, compared pair by pair.
 
-        Beside it the final front against the sources and baselines of the first stage, by
-        hypervolume; with one objective that is the best of them. None before there is a front,
+        Beside it the final front, with one objective the chain's best candidate, against the
+        sources and baselines of the first stage, by hypervolume; with one objective that is
+        the best of them. None before there is a front,
         and where constraints leave none.
         """
         first = self._first
@@ -182,8 +211,32 @@ class ChainReader:
         for k, objective in enumerate(facts.objectives):
             if not objective.tasks:
                 replicates[:, :, k] = [row[k].value for row in rows]
+        best = self._best(facts)
         models = self._scored(self._places_of_best(first.final), rows, replicates)
-        return models, self._together(facts, rows, replicates)
+        if best is not None:
+            chosen = replace(models[best], best=True)
+            models = (*models[:best], chosen, *models[best + 1 :])
+        front = [k for k, a in enumerate(self._answered) if a.role == "final"]
+        if best is not None and len(facts.objectives) == 1:
+            front = [best]
+        return models, self._together(facts, rows, replicates, front)
+
+    def _best(self, facts: StudyFacts) -> int | None:
+        """Place of the best candidate by validation; of several objectives most balanced.
+
+        Of candidates that meet the constraints, where any does; of equals the first.
+        """
+        scored = [k for k, a in enumerate(self._answered) if a.spent and a.validation]
+        scored = [k for k in scored if self._answered[k].feasible] or scored
+        values = [[e.value for e in self._answered[k].validation or ()] for k in scored]
+        points = np.array([losses(facts.objectives, row) for row in values])
+        front = [
+            k
+            for k, point in enumerate(points)
+            if not ((points <= point).all(axis=1) & (points < point).any(axis=1)).any()
+        ]
+        chosen = balanced(points[front])
+        return None if chosen is None else scored[front[chosen]]
 
     def _scored(
         self,
@@ -210,6 +263,7 @@ class ChainReader:
                     row,
                     tuple(differences),
                     answered.spent,
+                    answered.validation,
                 )
             )
         return tuple(found)
@@ -219,9 +273,10 @@ class ChainReader:
         facts: StudyFacts,
         rows: Sequence[tuple[Estimate, ...]],
         replicates: NDArray[np.float64],
+        front: Sequence[int],
     ) -> VolumeComparison | None:
         roles = [a.role if a.feasible else "" for a in self._answered]
-        front = [k for k, role in enumerate(roles) if role == "final"]
+        front = [k for k in front if self._answered[k].feasible]
         plain = [k for k, role in enumerate(roles) if role in ("source", "baseline")]
         if not front or not plain:
             return None
@@ -240,6 +295,15 @@ class ChainReader:
         return [
             None if best is None else places.get(best.number) for best in final.best_sources
         ]
+
+
+def _fixed(record: StageRecord, facts: StudyFacts) -> Mapping[str, GeneValue]:
+    """What the study holds fixed beyond what its stage was written with."""
+    if not record.fix:
+        return {}
+    asked = record.experiment["space"].get("fixed") or {}
+    held = facts.experiment["space"].get("fixed") or {}
+    return {name: value for name, value in held.items() if name not in asked}
 
 
 def _comparable(first: StudyFacts, facts: StudyFacts) -> bool:

@@ -9,7 +9,7 @@ from evomerge.core.objectives import Objective
 from evomerge.fitness.paired import Interval
 from evomerge.report.chain_stages import ChainReader, ScoredModel, StageSummary
 from evomerge.report.final_phase import VolumeComparison
-from evomerge.report.number_text import number, signed_interval
+from evomerge.report.number_text import gene, number, signed_interval
 from evomerge.report.summary import Summary
 from evomerge.report.verdict import Tone
 from evomerge.store.chain_record import ChainRecord, KeptModel
@@ -17,6 +17,9 @@ from evomerge.store.run_lock import is_held
 from evomerge.store.trials import Trial
 
 ChainState = Literal["running", "interrupted", "finished"]
+
+_VALUES = 12
+"""So many fixed values are told; all are in the stage's ``resolved.yaml``."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,8 @@ class ChainSummary:
     """The first stage's best source by validation, one an objective."""
 
     models: tuple[ScoredModel, ...]
-    """The first stage's sources and baselines, what each stage has kept, the final front."""
+    """The first stage's sources and baselines, what each stage has kept or found best, the
+    final front."""
 
     items: int
     """Test items that the models were compared on."""
@@ -42,6 +46,14 @@ class ChainSummary:
     tone: Tone
     verdict: str
     details: tuple[str, ...]
+
+    @property
+    def best(self) -> ScoredModel | None:
+        """The best candidate of all comparable stages on validation items.
+
+        With several objectives the most balanced; None before a stage has finished.
+        """
+        return next((model for model in self.models if model.best), None)
 
 
 def summarize_chain(run_dir: Path) -> ChainSummary:
@@ -94,6 +106,25 @@ def what_was_kept(stage: str, kept: Sequence[KeptModel]) -> str:
     return f"stage {stage} hands on {', '.join(names)}."
 
 
+def what_was_fixed(chain_stages: Sequence[StageSummary], stage: StageSummary) -> str:
+    """Which parameters a stage has from which candidate, with their values; "" for none."""
+    fix = stage.record.fix
+    if not fix:
+        return ""
+    earlier = next(s for s in chain_stages if s.record.name == fix["stage"])
+    names = ", ".join(fix["parameters"])
+    if earlier.best is None:
+        return f"stage {stage.record.name} takes {names} from stage {fix['stage']}."
+    held = [f"{name} = {gene(value)}" for name, value in stage.fixed.items()]
+    more = len(held) - _VALUES
+    values = ", ".join(held[:_VALUES]) + (f", and {more} more" if more > 0 else "")
+    return (
+        f"stage {stage.record.name} holds {names} as {earlier.best.name} (trial "
+        f"{earlier.best.number}) of stage {fix['stage']} has it"
+        + (f": {values}." if held else ".")
+    )
+
+
 def _verdict(
     stages: Sequence[StageSummary],
     compared: tuple[Sequence[ScoredModel], VolumeComparison | None],
@@ -102,6 +133,7 @@ def _verdict(
     """The chain's outcome in words, with what each stage handed on."""
     models, together = compared
     details = [what_was_kept(s.record.name, s.kept) for s in stages if s.kept]
+    details += [said for s in stages if (said := what_was_fixed(stages, s))]
     last = stages[-1]
     if state != "finished" or last.summary is None:
         now = next((s for s in stages if s.state != "finished"), last)
@@ -110,6 +142,7 @@ def _verdict(
         return "pending", said, tuple(details)
     spent = f"{len(stages)} stages and {last.spent[0]:,} candidates"
     tone, said = _judged(last.summary, models, together)
+    details += _best_of_all(last, models)
     details += _differences(last.summary, models)
     return tone, f"After {spent}: {said}", tuple(details)
 
@@ -126,11 +159,15 @@ def _judged(
         return "unclear", "nothing could be compared on the test items."
     difference = together.difference
     final = [model for model in models if model.role == "final"]
-    if len(summary.objectives) == 1:
-        who = f"{final[0].name} of stage {final[0].stage}"
-        facts = _single_facts(summary.objectives[0], final, models, difference)
+    objectives = len(models[0].test)
+    if objectives == 1:
+        mine = [model for model in models if model.best] or final
+        who = f"{mine[0].name} of stage {mine[0].stage}"
+        if mine[0].best:
+            who += ", the chain's best on validation items,"
+        facts = _single_facts(summary.objectives[0], mine, models, difference)
     else:
-        who = f"the final front of {len(final)}"
+        who = f"the final front of {len(final)} of stage {final[0].stage}"
         facts = (
             f"hypervolume {number(together.volume + difference.value)} against "
             f"{number(together.volume)}, difference {signed_interval(difference)}"
@@ -165,14 +202,39 @@ def _single_facts(
     )
 
 
+def _best_of_all(last: StageSummary, models: Sequence[ScoredModel]) -> list[str]:
+    """Which candidate the chain has come to, where the headline does not say it all."""
+    best = next((model for model in models if model.best), None)
+    if best is None:
+        return []
+    name = f"{best.name} of stage {best.stage} (trial {best.trial})"
+    if not last.comparable:
+        return [
+            f"stage {last.record.name} cannot be compared with the first one; of the stages "
+            f"that can, {name} is best on validation items"
+        ]
+    if len(best.test) > 1:
+        return [f"the most balanced candidate of all stages on validation items is {name}"]
+    if best.stage == last.record.name or not best.validation:
+        return []
+    final = next((m for m in models if m.role == "final" and m.validation), None)
+    said = f"stage {last.record.name} found nothing better than {name} on validation items"
+    if final is None or not final.validation:
+        return [said]
+    mine, other = best.validation[0].value, final.validation[0].value
+    return [f"{said}: {number(other)} of {final.name} against {number(mine)}"]
+
+
 def _differences(summary: Summary, models: Sequence[ScoredModel]) -> list[str]:
-    """The final candidate chosen for each objective, against the best original source."""
+    """The candidate chosen for each objective, against the best original source."""
     if summary.final is None:
         return []
     by_trial = {model.trial: model for model in models if model.role == "final"}
+    single = next((m for m in models if m.best and len(m.test) == 1), None)
     told = []
     for k, chosen in enumerate(summary.final.chosen):
         model = by_trial.get(chosen.number) if chosen is not None else None
+        model = single or model
         difference = model.differences[k] if model is not None else None
         if model is not None and difference is not None:
             told.append(

@@ -16,6 +16,7 @@ def stages_table(chain: ChainSummary) -> Table:
     for heading in ("#", "stage", "state", "candidates", "item evaluations", "hands on"):
         table.add_column(heading, justify="left" if heading[0] != "#" else "right")
     for number, stage in enumerate(chain.stages, 1):
+        name = stage.record.name
         counts = stage.summary.counts if stage.summary else None
         failed = f", {counts.failed} failed" if counts and counts.failed else ""
         kept = [
@@ -24,9 +25,13 @@ def stages_table(chain: ChainSummary) -> Table:
             else f"{model.name}, the source itself"
             for model in stage.kept or ()
         ]
+        for other in chain.stages:
+            if stage.best and other.record.fix and other.record.fix["stage"] == name:
+                values = ", ".join(other.record.fix["parameters"])
+                kept.append(f"{values} of {stage.best.name} to {other.record.name}")
         table.add_row(
             str(number),
-            Text(stage.record.name),
+            Text(name),
             stage.state,
             f"{counts.complete:,} scored{failed}" if counts else "",
             f"{counts.item_evaluations:,}" if counts else "",
@@ -44,13 +49,14 @@ def models_table(chain: ChainSummary) -> Table | None:
         table.add_column(heading, justify="right" if heading == "trial" else "left")
     for label in chain.labels:
         table.add_column(Text(label), justify="right")
-    said = {"kept": "handed on", "final": "final front"}
+    said = {"kept": "handed on", "best": "best of stage", "final": "final front"}
+    best = "most balanced of chain" if len(chain.objectives) > 1 else "best of chain"
     for model in chain.models:
         table.add_row(
             Text(model.stage),
             str(model.trial),
             Text(model.name),
-            said.get(model.role, model.role),
+            said.get(model.role, model.role) + (f", {best}" if model.best else ""),
             *(Text(number_text.estimate(value)) for value in model.test),
         )
     return table

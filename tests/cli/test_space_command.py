@@ -4,6 +4,7 @@ import json
 
 import pytest
 from quickstart import ROOT, write_experiment
+from staged_runs import write_chain
 
 from evomerge.recipes.recipe_yaml import recipe_from_yaml
 from evomerge.spaces.registry import SPACES
@@ -121,3 +122,37 @@ def test_a_problem_of_an_experiments_space_names_its_line(call, tmp_path):
     )
     shown = call("space", "show", str(path))
     assert f"{path}:{line}: space.operators: unknown operator 'lineer'" in shown.err
+
+
+def test_a_chains_stages_are_shown_one_after_the_other_or_one_alone(space, tmp_path):
+    path = str(write_chain(tmp_path))
+    shown = space("show", path)
+    first = shown.index("stage ps: kind parameter")
+    assert first < shown.index("stage dfs: kind layer_moves")
+    assert "2 experts (ps, town) of 5 layers" in shown
+    both = json.loads(space("show", path, "--json"))
+    assert [facts["stage"] for facts in both] == ["ps", "dfs"]
+    assert json.loads(space("show", path, "--stage", "dfs", "--json")) == both[1]
+
+
+def test_a_stage_with_fixed_values_has_no_genes_for_them(space, tmp_path):
+    ties = {"operator": "ties", "experts": {"density": [0.1, 1.0], "weight": [0.0, 1.0]}}
+    stages = [
+        {"name": "first", "space": ties},
+        {"name": "then", "space": ties, "fix": {"from": "first", "parameters": "density"}},
+    ]
+    path = str(write_chain(tmp_path, stages=stages))
+    first, then = json.loads(space("show", path, "--json"))
+    assert any("density" in gene["name"] for gene in first["genes"])
+    assert not any("density" in gene["name"] for gene in then["genes"])
+    assert then["fixed"].startswith("density as the best candidate of stage first")
+
+
+def test_recipes_of_a_chain_are_drawn_of_the_stage_that_is_named(call, space, tmp_path):
+    path = str(write_chain(tmp_path))
+    refused = call("space", "sample", path)
+    assert refused.code == 2
+    assert "a chain of stages, ps, dfs; say of which" in refused.err
+    assert "layers" in space("sample", path, "--stage", "dfs", "-n", "2")
+    assert "did you mean 'dfs'?" in call("space", "show", path, "--stage", "dsf").err
+    assert "no chain of stages" in call("space", "show", "linear", "--stage", "ps").err

@@ -113,6 +113,28 @@ WRONG = {
 }
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["density"], "fix: {from: ps, parameters: [density]}; found ['density']."),
+        ("density", "fix: {from: ps, parameters: [density]}; found 'density'."),
+        (3, "fix: {from: ps, parameters: [NAME]}; found 3."),
+        ({"from": "ps", "parameters": 3}, "parameters: must be a parameter's name, or a list"),
+        (
+            {"from": "ps", "parameters": "a", "form": 1},
+            "form: unknown key 'form'; did you mean",
+        ),
+    ],
+)
+def test_a_fix_written_wrongly_is_told_as_it_is_to_be_written(tmp_path, given, said):
+    with pytest.raises(ConfigError) as refused:
+        read(tmp_path, PS, DFS | {"fix": given})
+    (problem,) = refused.value.problems
+    assert "stages.dfs.fix" in problem
+    assert said in problem
+    assert "instance of" not in problem
+
+
 @pytest.mark.parametrize("case", WRONG)
 def test_what_is_wrong_is_told_with_its_line(tmp_path, case):
     stages, message = WRONG[case]

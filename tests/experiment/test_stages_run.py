@@ -14,6 +14,7 @@ from evomerge.experiment.session import RunOptions
 from evomerge.experiment.stages_kept import Handing, keep_models
 from evomerge.experiment.stages_run import start_chain
 from evomerge.merging.checkpoint import open_source
+from evomerge.report.chain_page import chain_commands
 from evomerge.report.ranking import ranked
 from evomerge.report.study_facts import known_responses, read_facts
 from evomerge.search.observer import Observer
@@ -96,7 +97,7 @@ def test_a_kept_model_scores_as_a_source_what_it_scored_as_a_candidate(chain):
 def test_the_chain_is_judged_against_the_models_that_it_began_with(chain):
     summary = chain.summary()
     assert summary.state == "finished"
-    assert "After 2 stages and 10 candidates: candidate" in summary.verdict
+    assert summary.verdict.startswith("After 2 stages and 10 candidates: ")
     by_role = {}
     for model in summary.models:
         by_role.setdefault(model.role, []).append(model)
@@ -112,6 +113,27 @@ def test_the_chain_is_judged_against_the_models_that_it_began_with(chain):
     assert final.differences[0].value == pytest.approx(final.test[0].value - best.test[0].value)
     items = [stage.summary.counts.item_evaluations for stage in summary.stages]
     assert final.spent == (10, sum(items))
+
+
+def test_the_best_by_validation_of_all_stages_is_named_and_offered_for_export(chain):
+    """Here the first stage's: the second finds nothing better."""
+    summary = chain.summary()
+    means = {}
+    for name, folder in (("ps", "1-ps"), ("dfs", "2-dfs")):
+        with StudyStore.open(chain.path / folder, read_only=True) as store:
+            facts = read_facts(store)
+            candidates = [t.number for t in facts.of_kind("candidate")]
+            for number in set(facts.finalists["validation"]) & set(candidates):
+                means[name, number] = validated(store, facts, number)
+    stage, number = max(means, key=means.get)
+    assert stage == "ps"
+    assert (summary.best.stage, summary.best.trial) == (stage, number)
+    assert f"{summary.best.name} of stage ps, the chain's best on validation items" in (
+        summary.verdict
+    )
+    assert any("stage dfs found nothing better than" in line for line in summary.details)
+    commands = " ".join(command for _, command in chain_commands(summary, chain.path))
+    assert f"export {chain.path} merged-model --stage ps --trial {number}" in commands
 
 
 def test_the_index_names_every_stage_and_links_to_its_report(chain):
@@ -232,6 +254,17 @@ def test_values_of_an_earlier_stage_stay_fixed(tmp_path):
         models = trial.recipe.rules[0].models
         assert {name: models[name]["density"] for name in wanted} == wanted
     assert len({trial.recipe.rules[0].models["town"]["weight"] for trial in candidates}) > 1
+    held = ", ".join(f"{name}.density = {value:.4g}" for name, value in wanted.items())
+    said = (
+        f"stage scale holds density as {best.name} (trial {best.number}) of stage denoise has "
+        f"it: {held}."
+    )
+    assert said in done.summary().details
+    page = (done.path / "report.html").read_text()
+    assert said in page
+    assert f"density of {best.name} (trial {best.number}) to scale" in page
+    compared = [(m.role, m.stage, m.trial) for m in done.summary().models]
+    assert ("best", "denoise", best.number) in compared
 
 
 class StoppedEarly(Observer):
