@@ -88,7 +88,10 @@ def test_tables_of_test_items_tell_by_how_much_those_items_are_missed(build):
     for trial in shown:
         (estimate,) = rows[trial.number].constraints if trial.number in rows else [None]
         if estimate is not None and estimate.value < NEVER:
-            assert f"misses {LABEL} {NEVER:g} by {number_text.number(NEVER - estimate.value)}" in told
+            assert (
+                f"misses {LABEL} {NEVER:g} by {number_text.number(NEVER - estimate.value)}"
+                in told
+            )
 
 
 def test_a_running_study_without_a_feasible_candidate_names_the_nearest(build):
