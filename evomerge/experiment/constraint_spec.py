@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -14,6 +15,7 @@ from pydantic import (
 )
 
 from evomerge.core.constraints import Sense
+from evomerge.core.near_names import unknown
 from evomerge.experiment.objective_spec import FORGETTING, OF_RECIPE, ObjectiveSpec
 from evomerge.fitness.label_free import STABILITY
 
@@ -69,10 +71,19 @@ class ConstraintSpec(BaseModel):
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
+        if misspelt := self._misspelt_size():
+            raise ValueError(misspelt)
         problems = self._bound_problems() + self._quantity_problems()
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    def _misspelt_size(self) -> str | None:
+        """A near size where no task is given: what else seems wrong follows from that."""
+        tasked = self.task is not None or self.tasks is not None
+        if tasked or self.of_recipe or not get_close_matches(self.keep, OF_RECIPE, n=1):
+            return None
+        return f"keep: {unknown('size', self.keep, OF_RECIPE)}"
 
     def _bound_problems(self) -> list[str]:
         given = [key for key in _BOUNDS if getattr(self, key) is not None]

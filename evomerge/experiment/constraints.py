@@ -1,24 +1,32 @@
 """From the constraints of an experiment file to checked constraints of the search."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from functools import cached_property
 from itertools import combinations
 
 from evomerge.core.constraints import Constraint
 from evomerge.core.errors import CheckpointError, ConfigError
 from evomerge.core.near_names import unknown
 from evomerge.core.objectives import Estimate, Objective
-from evomerge.core.recipe import Rule
+from evomerge.core.recipe import Recipe, Rule
+from evomerge.core.streams import stream
 from evomerge.experiment.constraint_spec import ConstraintSpec
 from evomerge.experiment.objectives import objective, recipe_value
 from evomerge.experiment.spec import ExperimentSpec
 from evomerge.fitness.reply_values import CORRECTNESS, metric_problems
 from evomerge.merging.checkpoint import SourceModel
 from evomerge.merging.engine import MergeEngine
+from evomerge.spaces.first_genomes import first_genomes
+from evomerge.spaces.genes import genome_from_unit
 from evomerge.spaces.space import SearchSpace, SourceModels
 
 _SHARES = ("accuracy", *CORRECTNESS)
 """Metrics that lie between 0 and 1."""
+
+_DRAWN = 64
+"""Random recipes by which sizes are judged, beside those that a search begins with."""
 
 
 @dataclass
@@ -39,6 +47,18 @@ class OpenedModels:
     sources: Mapping[str, SourceModel]
     models: SourceModels
     space: SearchSpace
+
+    @cached_property
+    def recipes(self) -> tuple[Recipe, ...]:
+        """Recipes that the space makes: baselines, first genomes, and a fixed random draw."""
+        return tuple({recipe.digest: recipe for recipe in self._made()}.values())
+
+    def _made(self) -> Iterator[Recipe]:
+        yield from (baseline.recipe for baseline in self.space.baselines())
+        yield from map(self.space.decode, first_genomes(self.space))
+        genes, random = self.space.genes, stream(self.models.seed, "constraints", "sizes")
+        for _ in range(_DRAWN):
+            yield self.space.decode(genome_from_unit(genes, random.random(len(genes)).tolist()))
 
 
 def find_constraints(
@@ -99,7 +119,10 @@ def _score_problems(made: Constraint, metrics: Mapping[str, Mapping[str, bool]])
         problems.append(f"{quantity.metric} is of a whole task, so none of it is lost by item.")
     if not metrics:
         return problems
-    problems += [p.removeprefix("objectives: ") for p in metric_problems([quantity], metrics)]
+    problems += [_unused(task, metrics) for task in quantity.tasks if task not in metrics]
+    used = {task: weight for task, weight in quantity.tasks.items() if task in metrics}
+    known = [replace(quantity, tasks=used)] if used else []
+    problems += [p.removeprefix("objectives: ") for p in metric_problems(known, metrics)]
     if made.is_loss:
         problems += [
             f"task {task}: lose_at_most needs a metric of which more is better; of "
@@ -108,6 +131,14 @@ def _score_problems(made: Constraint, metrics: Mapping[str, Mapping[str, bool]])
             if metrics.get(task, {}).get(quantity.metric) is False
         ]
     return problems
+
+
+def _unused(task: str, metrics: Mapping[str, Mapping[str, bool]]) -> str:
+    """A task that is asked for but not used, whether or not there is one of that name."""
+    near = get_close_matches(task, list(metrics), n=1, cutoff=0.5)
+    hint = f"; or did you mean {near[0]!r}?" if near else "."
+    listed = ", ".join(metrics)
+    return f"task {task!r} has to be in tasks.use, which has {listed}: add it there{hint}"
 
 
 def _range_problems(made: Constraint) -> list[str]:
@@ -161,7 +192,36 @@ def _sized(
             f"{high if each.sense == 'at_most' else low:,.0f} {made.name}, so that the bound "
             f"of {bound:,.6g} always holds."
         )
+    elif (low is None or low != high) and (note := _tried(made, opened)):
+        found.notes.append(f"constraints.{place}: {note}")
     return made
+
+
+def _tried(made: Constraint, opened: OpenedModels) -> str | None:
+    """What recipes of the space say of a bound that headers alone don't decide."""
+    value = recipe_value(MergeEngine(opened.sources))
+    sizes = []
+    for recipe in opened.recipes:
+        try:
+            sizes.append(float(value(made.quantity, recipe)))
+        except (ConfigError, CheckpointError):
+            continue  # such a candidate fails when its turn comes, and says why
+    met = [_keeps(made, size) for size in sizes]
+    if sizes and not any(met):
+        nearest = min(sizes, key=made.excess)
+        which = "smallest" if made.sense == "at_most" else "largest"
+        return (
+            f"none of {len(sizes)} recipes tried meets {made.name} {made.limit}: the {which} "
+            f"has {nearest:,.0f}, the bound is {made.bound:,.6g}."
+        )
+    if sizes and all(met):
+        nearest = max(sizes, key=made.excess)
+        which = "largest" if made.sense == "at_most" else "smallest"
+        return (
+            f"all of {len(sizes)} recipes tried meet {made.name} {made.limit}: the {which} has "
+            f"{nearest:,.0f}, the bound is {made.bound:,.6g}."
+        )
+    return None
 
 
 def _keeps(made: Constraint, value: float) -> bool:

@@ -54,12 +54,17 @@ def hover_text(summary: Summary, trial: Trial, values: Sequence[Estimate] | None
     Args:
         summary: The study.
         trial: A scored trial.
-        values: Scores to show; the search's where None.
+        values: Scores to show, the search's where None; with those on the test items goes
+            what it misses there.
     """
     lines = [f"<b>{escaped(trial.name)}</b>  (trial {trial.number})"]
     for label, value in zip(summary.labels, values or trial.estimates, strict=True):
         lines.append(f"{escaped(label)}: {number_text.estimate(value)}")
-    for label, amount in misses(summary.facts.constraints, trial.constraints):
+    measured = trial.constraints
+    for row in summary.final.rows if summary.final and values is not None else ():
+        if row.trial.number == trial.number and row.test == values:
+            measured = row.constraints
+    for label, amount in misses(summary.facts.constraints, measured):
         lines.append(f"<b>misses {escaped(label)} by {amount}</b>")
     genome = list((trial.genome or {}).items())
     lines += [

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from evomerge.core.constraints import Constraint
 from evomerge.core.objectives import Estimate
@@ -66,12 +67,17 @@ def misses(
     ]
 
 
-def misses_text(summary: Summary, trial: Trial) -> str:
+def misses_text(
+    summary: Summary, trial: Trial, items: Literal["search", "test"] = "search"
+) -> str:
     """``misses accuracy on town at least 0.6 by 0.100``; empty where all are met.
 
-    On the test items, where the trial has answered them, as its scores beside it are.
+    Args:
+        summary: The study.
+        trial: A scored trial.
+        items: Those of the scores beside it; the search's where it has not answered the test.
     """
-    rows = summary.final.rows if summary.final else ()
+    rows = summary.final.rows if summary.final and items == "test" else ()
     tested = {row.trial.number: row.constraints for row in rows}
     found = misses(summary.facts.constraints, tested.get(trial.number, trial.constraints))
     return "; ".join(f"misses {label} by {amount}" for label, amount in found)

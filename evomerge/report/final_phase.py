@@ -286,12 +286,9 @@ def _rows(
                 differences.append(None)
                 continue
             other = place[best.number]
-            differences.append(
-                _interval(
-                    values[k][objective].value - values[other][objective].value,
-                    sample.replicates[:, k, objective] - sample.replicates[:, other, objective],
-                )
-            )
+            value = values[k][objective].value - values[other][objective].value
+            drawn = sample.replicates[:, k, objective] - sample.replicates[:, other, objective]
+            differences.append(difference_interval(value, drawn, len(best_sources)))
         scores = validation.get(trial.number)
         rows.append(FinalRow(trial, values[k], scores, tuple(differences), ()))
     return tuple(rows)
@@ -356,7 +353,13 @@ def _compare_volumes(
 
 
 def volumes(volume: Volume, sets: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Hypervolume of each of ``(r, n, m)`` sets of losses."""
+    """Hypervolume of each of ``(r, n, m)`` sets of losses.
+
+    Of one objective the best's lead, below 0 beyond the reference: differences stay those of
+    scores.
+    """
+    if sets.shape[2] == 1:
+        return np.asarray(volume.reference[0] - sets[:, :, 0].min(axis=1))
     if sets.shape[1] == 1 and volume.exact:  # a single point dominates one box
         return np.asarray(np.maximum(volume.reference - sets[:, 0], 0.0).prod(axis=1))
     return np.array([volume.of(points) for points in sets])
@@ -366,8 +369,14 @@ def _signs(facts: StudyFacts) -> NDArray[np.float64]:
     return np.array([float(objective.sign) for objective in facts.objectives])
 
 
-def _interval(value: float, replicates: NDArray[np.float64]) -> Interval:
-    low, high = percentiles(replicates, LEVEL)
+def difference_interval(value: float, drawn: NDArray[np.float64], objectives: int) -> Interval:
+    """Of two recipes' scores in one objective, from ``(resamples,)`` differences.
+
+    Where a study has no other, it is the verdict's: no number has two intervals.
+    """
+    if objectives == 1:
+        return cautious(value, drawn)
+    low, high = percentiles(drawn, LEVEL)
     return _clean(value, float(low), float(high))
 
 

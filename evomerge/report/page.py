@@ -134,11 +134,10 @@ def _front_rows(summary: Summary, recipes: Sequence[str]) -> list[dict[str, Any]
 
 
 def _missed(summary: Summary, member: FrontMember) -> str:
-    """What a member of the result misses, in words; empty where it meets the constraints."""
-    if not member.violation:
-        return ""
-    missed = number_text.number(member.violation)
-    return misses_text(summary, member.trial) or f"misses constraints by {missed}"
+    """What a member of the result misses, on the items of the scores beside it."""
+    if missed := misses_text(summary, member.trial, "test"):
+        return missed
+    return "misses constraints on validation items" if member.violation else ""
 
 
 def _final_rows(summary: Summary) -> list[dict[str, Any]]:

@@ -148,9 +148,12 @@ def ranked_strip(summary: Summary) -> Figure:
         )
         for k, trial in enumerate(_plain(summary))
     ]
+    order = "candidates, best first"
+    if missing:
+        order += "; those that miss a constraint last, nearest to it first"
     figure_layout = layout(
         440,
-        xaxis=axis("candidates, best first", range=[0.2, width + 0.8]),
+        xaxis=axis(order, range=[0.2, width + 0.8]),
         yaxis=axis(_directed(summary, 0)),
     )
     return {"data": [*(s for s in strips if s["x"]), *lines], "layout": figure_layout}

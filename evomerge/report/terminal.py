@@ -31,9 +31,10 @@ def front_table(summary: Summary) -> Table:
         scores = tested.get(trial.number, trial.estimates)
         balanced = trial.number == summary.balanced and len(summary.labels) > 1
         remarks = ["most balanced"] * (balanced and summary.feasible)
-        if member.violation:
-            missed = misses_text(summary, trial)
-            remarks.append(missed or "misses constraints on validation items")
+        if missed := misses_text(summary, trial, "test"):
+            remarks.append(missed)
+        elif member.violation:
+            remarks.append("misses constraints on validation items")
         remarks += [f"not better than {', '.join(member.beaten_by)}"] * bool(member.beaten_by)
         table.add_row(
             str(rank),
@@ -71,7 +72,7 @@ def baselines_table(summary: Summary) -> Table:
             Text(trial.name),
             trial.kind,
             *(cells or [Text(trial.status)] * len(summary.labels)),
-            *([Text(misses_text(summary, trial))] if summary.facts.constraints else []),
+            *([Text(misses_text(summary, trial, "test"))] if summary.facts.constraints else []),
         )
     return table
 

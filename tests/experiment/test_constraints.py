@@ -1,5 +1,7 @@
 """Constraints in experiment files: keys, problems with their lines, bounds, resumed runs."""
 
+import re
+
 import pytest
 from quickstart import TASKS, ZOO, write_experiment
 
@@ -84,6 +86,23 @@ def test_an_unknown_key_is_told_the_near_one(tmp_path):
     assert "constraints.0.at_leest: unknown key 'at_leest'; did you mean 'at_least'?" in found
 
 
+@pytest.mark.parametrize("bound", ["75%", "9"])
+def test_a_misspelt_size_is_told_the_near_one_and_nothing_else(tmp_path, bound):
+    written = f"{{keep: parameter, at_most: {bound}}}"
+    (found,) = problems_of(file_with(tmp_path, written), load_experiment)
+    assert found == (
+        f"experiment.yaml:{LINE}: constraints.0: keep: unknown size 'parameter'; did you mean "
+        "'parameters'? known: parameters, flops, layers."
+    )
+
+
+def test_a_task_that_is_not_used_is_to_be_added_to_the_used_ones(tmp_path):
+    (found,) = problems_of(
+        file_with(tmp_path, "{keep: accuracy, task: score, lose_at_most: 0.1}")
+    )
+    assert "task 'score' has to be in tasks.use, which has town, sort: add it there" in found
+
+
 def test_unknown_tasks_metrics_and_references_are_all_told_at_once(tmp_path):
     found = problems_of(
         file_with(
@@ -155,6 +174,26 @@ def test_a_depth_beyond_the_space_s_deepest_is_noted_and_one_within_it_is_not(tm
     _, prepared = prepare_file(deep)
     noted = [text for text in prepared.notes if text.startswith("constraints.")]
     assert [text.partition(":")[0] for text in noted] == ["constraints.0"]
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("{keep: parameters, at_most: 10%}", "none of N recipes tried meets parameters"),
+        ("{keep: parameters, at_most: 120%}", "all of N recipes tried meet parameters"),
+        ("{keep: layers, at_most: 1}", "the smallest has 3, the bound is 1"),
+        ("{keep: layers, at_least: 2}", "the smallest has 3, the bound is 2"),
+        ("{keep: layers, at_most: 4}", None),
+        ("{keep: flops, at_most: 80%}", None),
+    ],
+)
+def test_sizes_are_judged_by_what_the_space_makes(tmp_path, written, said):
+    removes = "{kind: layer_edit, operator: task_arithmetic, remove: [0, 2]}"
+    _, prepared = prepare_file(file_with(tmp_path, written, space=removes))
+    noted = [text for text in prepared.notes if text.startswith("constraints.0")]
+    assert len(noted) == (said is not None)
+    for text in noted:
+        assert said in re.sub(r"of \d+ recipes", "of N recipes", text)
 
 
 # ---- what they come to

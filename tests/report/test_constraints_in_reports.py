@@ -94,6 +94,57 @@ def test_tables_of_test_items_tell_by_how_much_those_items_are_missed(build):
             )
 
 
+def test_tables_and_tips_tell_what_is_missed_on_the_items_of_their_scores(build):
+    run_dir = build(guard=SOME, candidates=40, objectives=2)
+    summary = summary_of(run_dir)
+    with StudyStore.open(run_dir, read_only=True) as store:
+        write_report(store, run_dir)
+    page = (run_dir / "report.html").read_text()
+    searched = page.partition('<section id="baselines">')[2].partition("</section>")[0]
+    figure = charts(summary).final["test-scatter"]
+    tips = {
+        number: text
+        for trace in figure["data"]
+        if "customdata" in trace
+        for number, text in zip(
+            trace["customdata"], trace.get("hovertext", trace["text"]), strict=True
+        )
+    }
+    told = 0
+    for row in summary.final.rows:
+        on_test = misses_text(summary, row.trial, "test").removeprefix("misses ")
+        on_search = misses_text(summary, row.trial)
+        if row.trial.kind != "candidate" and on_search:
+            assert on_search in searched
+        if row.trial.number in tips:
+            told += bool(on_test)
+            assert ("misses" in tips[row.trial.number]) == bool(on_test)
+            assert on_test in tips[row.trial.number]
+    assert told
+
+
+def test_what_only_the_test_items_find_missed_is_told_beside_their_scores(build):
+    summary = summary_of(build(guard=SOME, candidates=60, seed=4))
+    late = [row for row in summary.final.candidates if row.violation == 0]
+    late = [row for row in late if row.constraints[0].value < SOME]
+    assert late
+    told = printed(front_table(summary))
+    for row in late:
+        missed = number_text.number(SOME - row.constraints[0].value)
+        assert f"misses {LABEL} {SOME:g} by {missed}" in told
+
+
+@pytest.mark.parametrize("guard", [SOME, None])
+def test_the_axis_of_ranked_candidates_says_where_those_are_that_miss_a_constraint(
+    build, guard
+):
+    summary = summary_of(build(guard=guard, candidates=40, objectives=1))
+    (figure,) = charts(summary).front.values()
+    title = figure["layout"]["xaxis"]["title"]["text"]
+    assert title.startswith("candidates, best first")
+    assert ("miss a constraint last" in title) == (guard is not None)
+
+
 def test_a_running_study_without_a_feasible_candidate_names_the_nearest(build):
     summary = summary_of(build(guard=NEVER, candidates=10, finals=False, state="running"))
     nearest = min(summary.facts.complete("candidate"), key=lambda t: (t.violation, t.number))

@@ -48,6 +48,21 @@ def test_differences_are_paired_with_the_best_source_of_each_objective(build):
                 assert interval.high == pytest.approx(paired.mean() + 1.96 * error, abs=0.02)
 
 
+@pytest.mark.parametrize(("gain", "seed"), [(0.35, 3), (0.35, 5), (-0.2, 5)])
+def test_one_objective_has_one_interval_for_each_difference(build, gain, seed):
+    sizes = {"search": 40, "validation": 60, "test": 30}
+    run_dir = build(objectives=1, candidates=20, gain=gain, seed=seed, sizes=sizes)
+    with opened(run_dir) as store:
+        final = summarize(store).final
+    (best,) = final.best_sources
+    (against,) = [c for c in final.comparisons if c.name == best.name]
+    (told,) = [r.differences[0] for r in final.candidates if r.trial == final.chosen[0]]
+    assert len(final.candidates) == 1
+    assert (told.value, told.low, told.high) == pytest.approx(
+        (against.difference.value, against.difference.low, against.difference.high), abs=1e-9
+    )
+
+
 def test_the_best_source_is_chosen_on_validation_not_on_test_items(build):
     with opened(build(candidates=40)) as store:
         final = summarize(store).final
