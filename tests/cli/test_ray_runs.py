@@ -131,6 +131,7 @@ class Storm(threading.Thread):
             time.sleep(rng.uniform(*self._apart))
 
 
+@pytest.mark.slow
 def test_a_storm_of_kills_changes_nothing_that_the_search_finds(tmp_path, undisturbed):
     run_dir = tmp_path / "run"
     process = command("run", str(experiment(tmp_path)), "--out", str(run_dir), cwd=tmp_path)

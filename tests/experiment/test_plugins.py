@@ -121,7 +121,10 @@ def test_what_is_recorded_of_such_a_space_prepares_to_the_same(tmp_path):
     ("space", "said"),
     [
         ({"kind": "lime"}, "space.kind: unknown search space 'lime'; did you mean 'line'?"),
-        ({"kind": "line", "longst": 1}, "space.longst: Extra inputs are not permitted"),
+        (
+            {"kind": "line", "longst": 1},
+            "space.longst: unknown key 'longst'; did you mean 'longest'?",
+        ),
         ({"kind": "line", "longest": 0}, "space.longest: Input should be greater than 0"),
     ],
 )

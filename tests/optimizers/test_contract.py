@@ -42,7 +42,15 @@ each_that_learns = pytest.mark.parametrize(
 )
 
 
-@each_optimizer
+@pytest.mark.parametrize(
+    ("name", "objectives"),
+    [
+        pytest.param(*case.values, id=case.id, marks=[*case.marks, pytest.mark.slow])
+        if case.id == "bayesian-3"  # a minute
+        else case
+        for case in CASES
+    ],
+)
 @pytest.mark.parametrize("dimension", [1, 60, 2000])
 def test_ids_count_from_zero_and_genomes_lie_in_the_genes(name, objectives, dimension):
     genes = mixed_genes(dimension)

@@ -329,19 +329,19 @@ def test_tables_and_other_genes_evolve_together():
 
 
 def places(candidate):
-    """Each expert is right in one third of the rows; an item asks for one tenth of them.
+    """Experts are right in fifths of the rows, by turns; an item asks for one tenth of them.
 
     Graded by how much of the right expert, and how little of the others, is there.
     """
     made = table(candidate)
     tenths = [LAYOUT.row_of(int((k + 0.5) / 10 * LAYOUT.entries)) for k in range(10)]
     rows = made.expanded(tenths, made.noise_seeds)[:, :3]
-    right = np.eye(3)[[0, 0, 0, 0, 2, 2, 2, 1, 1, 1]]
+    right = np.eye(3)[[0, 0, 1, 1, 2, 2, 0, 0, 1, 1]]
     misses = np.abs(rows - right).sum(axis=1)
     return scored(*np.clip(1 - misses / 2, 0, 1).tolist())
 
 
-def best_loss(name, seed, candidates=200, **options):
+def best_loss(name, seed, candidates=400, **options):
     optimizer = make_optimizer(name, options, GENES, 1, seed)
     return min(places(c).losses[0] for c in run(optimizer, places, candidates))
 
@@ -354,8 +354,8 @@ def test_it_puts_each_expert_where_it_is_right_as_no_mixture_and_no_random_searc
         "random": [best_loss("random", seed) for seed in range(3)],
     }
     medians = {name: statistics.median(losses) for name, losses in found.items()}
-    assert medians["m2n2"] < 0.6 * medians["random"]
-    assert medians["m2n2"] < 0.6 * medians["uncut"]
+    assert medians["m2n2"] < 0.85 * medians["random"]
+    assert medians["m2n2"] < 0.65 * medians["uncut"]
 
 
 def test_over_numbers_it_beats_random_search_tenfold_on_items_that_ask_for_one_gene_each():
