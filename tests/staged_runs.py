@@ -5,8 +5,6 @@ from typing import Any
 
 from quickstart import ZOO, write_experiment
 
-from evomerge.store.study_store import StudyStore
-
 STAGES = [
     {"name": "ps", "optimizer": {"name": "random"}, "budget": {"candidates": 5}},
     {
@@ -27,20 +25,3 @@ def write_chain(folder: Path, **changes: Any) -> Path:
         "stages": STAGES,
     }
     return write_experiment(folder, **given | changes)
-
-
-def content(run_dir: Path) -> list[Any]:
-    """All that a stage's study says, less times."""
-    with StudyStore.open(run_dir, read_only=True) as store:
-        trials = store.trials()
-        versions = {task: bank["version"] for task, bank in store.meta("banks").items()}
-        settings = store.meta("settings_digest")
-        return [
-            [
-                (t.number, t.kind, t.name, t.genome, t.recipe.digest, t.status, t.estimates)
-                for t in trials
-            ],
-            [store.responses(t.recipe.digest, settings, versions) for t in trials],
-            store.meta("finalists"),
-            store.meta("state"),
-        ]

@@ -12,13 +12,13 @@ from evomerge.core.objectives import Estimate, losses
 from evomerge.core.outcomes import GeneValue
 from evomerge.core.responses import Responses
 from evomerge.core.streams import stream
-from evomerge.fitness.paired import Interval, bootstrap_objectives, percentiles
+from evomerge.fitness.paired import Interval, bootstrap_objectives
 from evomerge.report.final_phase import (
-    LEVEL,
     RESAMPLES,
     Final,
     VolumeComparison,
     cautious,
+    difference_interval,
     estimates,
     test_reference,
     volumes,
@@ -251,9 +251,9 @@ class ChainReader:
                 if best is None:
                     differences.append(None)
                     continue
-                low, high = percentiles(replicates[:, n, k] - replicates[:, best, k], LEVEL)
                 value = row[k].value - rows[best][k].value
-                differences.append(Interval(*np.round([value, low, high], 12).tolist()))
+                drawn = replicates[:, n, k] - replicates[:, best, k]
+                differences.append(difference_interval(value, drawn, len(places)))
             found.append(
                 ScoredModel(
                     answered.role,

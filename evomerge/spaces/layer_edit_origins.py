@@ -7,13 +7,10 @@ from evomerge.core.outcomes import GeneValue, Genome
 from evomerge.core.recipe import Rule, Scalar, Value
 from evomerge.spaces.genes import ChoiceGene, Gene
 from evomerge.spaces.layer_edit_spec import NONE, LayerEditSpec
-from evomerge.spaces.parameter_rules import SMALLEST_WEIGHT_SUM
+from evomerge.spaces.parameter_rules import with_safe_weights
 from evomerge.spaces.ranges import Axis, Range
 from evomerge.spaces.sections import Layers
 from evomerge.spaces.space import OperatorSignature, SourceModels
-
-_DIVIDE = ("normalize", "normalize_weights")
-"""Flags, on by default, that divide by the sum of weights."""
 
 ON = (0, 1)
 """Options of the genes that say whether an expert takes part."""
@@ -188,8 +185,8 @@ def origins(
 
 def merge_rule(
     operator: OperatorSignature,
-    models: Mapping[str, Mapping[str, Value]],
-    parameters: Mapping[str, Value],
+    models: Mapping[str, Mapping[str, Scalar]],
+    parameters: Mapping[str, Scalar],
 ) -> Rule:
     """A rule that can be merged, and that is the uniform average's where it means that.
 
@@ -198,14 +195,7 @@ def merge_rule(
     if operator.name == "linear":
         models = {name: {"weight": 1.0, **own} for name, own in models.items()}
         parameters = {"normalize": True, **parameters}
-    divides = any(
-        name in operator.merge_parameters and parameters.get(name, True) for name in _DIVIDE
-    )
-    weights = [own["weight"] for own in models.values() if "weight" in own]
-    total = sum(float(weight) for weight in weights if not isinstance(weight, tuple))
-    if divides and not operator.needs_base and weights and abs(total) < SMALLEST_WEIGHT_SUM:
-        models = {name: {**own, "weight": 1.0} for name, own in models.items()}
-    return Rule(operator.name, models, parameters)
+    return Rule(operator.name, with_safe_weights(operator, models, parameters), parameters)
 
 
 def group_label(group: Layers) -> str:

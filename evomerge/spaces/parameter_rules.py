@@ -19,7 +19,7 @@ SMALLEST_WEIGHT_SUM = 1e-3
 _DIVIDE = ("normalize", "normalize_weights")
 """Flags, on by default, that divide by the sum of weights."""
 
-_Models = dict[str, dict[str, Scalar]]
+_Models = Mapping[str, Mapping[str, Scalar]]
 
 
 @dataclass(frozen=True)
@@ -96,14 +96,9 @@ class RuleWriter:
             for name in names
         }
         whole = {p: values[None, p] for p in operator.merge_parameters if (None, p) in values}
-        divides = any(
-            name in operator.merge_parameters and whole.get(name, True) for name in _DIVIDE
-        )
         if self.simplex and WEIGHT in operator.model_parameters:
-            models = _with_shares(models)
-        elif divides and not operator.needs_base:
-            models = _with_safe_weights(models)
-        return place.rule(operator.name, models, whole)
+            return place.rule(operator.name, _with_shares(models), whole)
+        return place.rule(operator.name, with_safe_weights(operator, models, whole), whole)
 
 
 def without_repeats(rules: list[Rule]) -> list[Rule]:
@@ -121,8 +116,21 @@ def _with_shares(models: _Models) -> _Models:
     }
 
 
-def _with_safe_weights(models: _Models) -> _Models:
+def with_safe_weights(
+    operator: OperatorSignature, models: _Models, whole: Mapping[str, Scalar]
+) -> _Models:
+    """The models, with weights of 1 where theirs cancel and are divided by their sum.
+
+    Args:
+        operator: That merges them.
+        models: Parameters by model.
+        whole: Parameters of the merge as a whole.
+    """
+    divides = any(
+        name in operator.merge_parameters and whole.get(name, True) for name in _DIVIDE
+    )
     weights = [float(p[WEIGHT]) for p in models.values() if WEIGHT in p]
-    if not weights or abs(sum(weights)) >= SMALLEST_WEIGHT_SUM:
+    safe = not weights or abs(sum(weights)) >= SMALLEST_WEIGHT_SUM
+    if safe or not divides or operator.needs_base:
         return models
     return {name: {**parameters, WEIGHT: 1.0} for name, parameters in models.items()}

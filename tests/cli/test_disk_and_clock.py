@@ -16,6 +16,7 @@ import landscapes
 import pytest
 from landscapes import LandscapeEvaluate, LandscapeStudy, meta, objectives
 from quickstart import write_experiment
+from study_content import content
 
 import evomerge
 from evomerge.search.budget import Budget
@@ -33,23 +34,6 @@ def the_error(printed: str) -> str:
     assert "Traceback" not in printed
     (line,) = [line for line in printed.splitlines() if line.startswith("error:")]
     return line
-
-
-def content(run_dir: Path) -> list:
-    """Everything that a search decides, without times."""
-    with StudyStore.open(run_dir, read_only=True) as store:
-        trials = store.trials()
-        versions = {task: bank["version"] for task, bank in store.meta("banks").items()}
-        settings = store.meta("settings_digest")
-        return [
-            [
-                (t.number, t.kind, t.name, t.genome, t.recipe.digest, t.status, t.estimates)
-                for t in trials
-            ],
-            [store.responses(t.recipe.digest, settings, versions) for t in trials],
-            store.meta("finalists"),
-            store.meta("state"),
-        ]
 
 
 def finished(run_dir: Path) -> int:

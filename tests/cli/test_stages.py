@@ -8,7 +8,8 @@ import urllib.request
 
 import pytest
 from command_line import DEADLINE, command, wait_for_trials
-from staged_runs import STAGES, content, write_chain
+from staged_runs import STAGES, write_chain
+from study_content import content
 
 import evomerge
 

@@ -5,7 +5,8 @@ import shutil
 
 import pytest
 from quickstart import ZOO
-from staged_runs import STAGES, content, write_chain
+from staged_runs import STAGES, write_chain
+from study_content import content
 
 import evomerge
 from evomerge.core.errors import CheckpointError, ConfigError, StoreError
