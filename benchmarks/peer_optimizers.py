@@ -35,11 +35,12 @@ from pymoo.core.termination import NoTermination
 from typing_extensions import override
 
 from evomerge.core.errors import ConfigError
-from evomerge.core.outcomes import Genome, Outcome, Scored
+from evomerge.core.outcomes import Outcome, Scored
 from evomerge.core.streams import derived_seed, stream
 from evomerge.optimizers.generational import Generational, Proposal, Told
 from evomerge.optimizers.options import CLOSED
 from evomerge.optimizers.registry import OptimizerEntry
+from evomerge.optimizers.search_problem import SearchProblem
 from evomerge.spaces.genes import FloatGene, Gene
 
 POPULATION = 100  # pymoo's default
@@ -69,19 +70,16 @@ class MergekitEvolve(Generational):
 
     def __init__(
         self,
-        genes: Sequence[Gene],
-        objectives: int,
-        seed: int,
+        problem: SearchProblem,
         options: object,  # noqa: ARG002
-        initial: Sequence[Genome] = (),  # noqa: ARG002
     ) -> None:
-        super().__init__(genes, objectives)
-        others = [gene.name for gene in genes if not isinstance(gene, FloatGene)]
+        super().__init__(problem.genes, problem.objectives)
+        others = [gene.name for gene in problem.genes if not isinstance(gene, FloatGene)]
         if others:
             raise ConfigError(
                 f"optimizer.name: mergekit_evolve searches number genes only, not {others[0]}."
             )
-        rng = stream(seed, "peer", "mergekit_evolve")
+        rng = stream(problem.seed, "peer", "mergekit_evolve")
         self._strategy = cma.CMAEvolutionStrategy(
             self._first_mean(),
             1 / 6,
@@ -128,20 +126,15 @@ class _Pymoo(Generational):
     population = POPULATION
     algorithm: type
 
-    def __init__(
-        self,
-        genes: Sequence[Gene],
-        objectives: int,
-        seed: int,
-        options: object,
-        initial: Sequence[Genome] = (),  # noqa: ARG002
-    ) -> None:
-        super().__init__(genes, objectives)
+    def __init__(self, problem: SearchProblem, options: object) -> None:
+        super().__init__(problem.genes, problem.objectives)
         size = getattr(options, "population", self.population)
         self._method = self.algorithm(pop_size=size, eliminate_duplicates=True)
-        problem = Problem(n_var=len(genes), n_obj=objectives, n_ieq_constr=1, xl=0.0, xu=1.0)
+        problem = Problem(
+            n_var=len(problem.genes), n_obj=problem.objectives, n_ieq_constr=1, xl=0.0, xu=1.0
+        )
         self._method.termination = NoTermination()
-        self._method.seed = derived_seed(seed, "peer", "pymoo")
+        self._method.seed = derived_seed(problem.seed, "peer", "pymoo")
         self._method.setup(problem, verbose=False)
         self._begin()
 

@@ -40,6 +40,7 @@ from evomerge.merging.engine import MergeEngine
 from evomerge.merging.layer_identities import layer_identities
 from evomerge.merging.resident_depth import ResidentDepth
 from evomerge.optimizers.registry import make_optimizer
+from evomerge.optimizers.search_problem import SearchProblem
 from evomerge.spaces.genes import genome_from_unit
 from evomerge.spaces.registry import SPACES
 
@@ -240,7 +241,8 @@ def searched(prepared: Prepared, parts: Parts, items: Items, count: int) -> list
     spec, space = prepared.spec.optimizer, prepared.space
     encoded = [space.encode(baseline.recipe) for baseline in space.baselines()]
     first = [genome for genome in encoded if genome is not None]
-    optimizer = make_optimizer(spec.name, spec.options, space.genes, 2, 7, first)
+    problem = SearchProblem(space.genes, 2, 7, first, space.expressed)
+    optimizer = make_optimizer(spec.name, spec.options, problem)
     losses: dict[str, Scored] = {}
     recipes: list[Recipe] = []
     while len(recipes) < count:

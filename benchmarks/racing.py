@@ -28,6 +28,7 @@ from evomerge.experiment.landscape import FrozenLandscape, GridSpace
 from evomerge.experiment.spec import ExperimentSpec
 from evomerge.fitness.estimate import MeanEstimator
 from evomerge.optimizers.registry import make_optimizer
+from evomerge.optimizers.search_problem import SearchProblem
 from evomerge.search.budget import Budget
 from evomerge.search.loop import Parts, Search
 from evomerge.search.observer import Observer
@@ -141,7 +142,9 @@ def run(
             parts = Parts(
                 space=space,
                 optimizer=make_optimizer(
-                    options.optimizer, {}, space.genes, 1, derived_seed(seed, "optimizer"), []
+                    options.optimizer,
+                    {},
+                    SearchProblem(space.genes, 1, derived_seed(seed, "optimizer"), []),
                 ),
                 scoring=_scoring(landscape, spec, (goal,)),
                 workers=InlineWorkers(lambda _: Evaluation(landscape)),

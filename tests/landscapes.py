@@ -12,6 +12,7 @@ from evomerge.core.recipe import Recipe, Source
 from evomerge.core.responses import ItemResponses, Items
 from evomerge.fitness.estimate import Estimator, MeanEstimator
 from evomerge.optimizers.registry import make_optimizer
+from evomerge.optimizers.search_problem import SearchProblem
 from evomerge.search.budget import Budget
 from evomerge.search.loop import Parts, Search
 from evomerge.search.objective_values import RecipeValue
@@ -177,7 +178,9 @@ class LandscapeStudy:
             and (genome := space.encode(baseline.recipe)) is not None
         ]
         optimizer = make_optimizer(
-            self.optimizer, self.options, space.genes, len(self.aims), self.seed, initial
+            self.optimizer,
+            self.options,
+            SearchProblem(space.genes, len(self.aims), self.seed, initial),
         )
         parts = Parts(
             space=space,

@@ -10,6 +10,7 @@ from evomerge.core.outcomes import Candidate, Failed, Genome, Outcome, Scored
 from evomerge.optimizers.contract import Optimizer
 from evomerge.optimizers.options import Parallel
 from evomerge.optimizers.registry import OPTIMIZERS, check_options, make_optimizer
+from evomerge.optimizers.search_problem import SearchProblem
 from evomerge.spaces.genes import ChoiceGene, FloatGene, Gene, IntGene
 
 FAILED = Failed("merge", "out of memory")
@@ -30,7 +31,9 @@ def make(
     **options: object,
 ) -> Optimizer:
     """An optimizer with options that make it quick."""
-    return make_optimizer(name, CHEAP.get(name, {}) | options, genes, objectives, seed, initial)
+    return make_optimizer(
+        name, CHEAP.get(name, {}) | options, SearchProblem(genes, objectives, seed, initial)
+    )
 
 
 def mixed_genes(count: int) -> list[Gene]:

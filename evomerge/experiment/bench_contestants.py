@@ -2,16 +2,15 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from evomerge.core.errors import ConfigError
-from evomerge.core.outcomes import Genome
 from evomerge.core.streams import derived_seed
 from evomerge.optimizers.contract import Optimizer
 from evomerge.optimizers.registry import check_options, make_optimizer
+from evomerge.optimizers.search_problem import SearchProblem
 from evomerge.recipes.yaml_text import YamlError, load_yaml
-from evomerge.spaces.genes import Gene
 
 INITIAL = "initial"
 """Not an option of an optimizer: whether it is given the encoded baselines to begin with."""
@@ -34,18 +33,14 @@ class Contestant:
         """The label as a folder's name."""
         return re.sub(r"[^\w.=-]+", "_", self.label)
 
-    def optimizer(
-        self, genes: Sequence[Gene], objectives: int, seed: int, initial: Sequence[Genome]
-    ) -> Optimizer:
-        """A fresh one, seeded as an experiment with this seed would."""
-        return make_optimizer(
-            self.name,
-            self.options,
-            genes,
-            objectives,
-            derived_seed(seed, "optimizer", self.name),
-            initial if self.initial else (),
+    def optimizer(self, problem: SearchProblem) -> Optimizer:
+        """A fresh one, seeded as an experiment with the problem's seed would."""
+        own = replace(
+            problem,
+            seed=derived_seed(problem.seed, "optimizer", self.name),
+            initial=problem.initial if self.initial else (),
         )
+        return make_optimizer(self.name, self.options, own)
 
     def problems(self, genes: int, objectives: int) -> list[str]:
         """Why it cannot search such a space, one message each."""

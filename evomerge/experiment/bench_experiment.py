@@ -28,6 +28,7 @@ from evomerge.experiment.session import COPY, RESOLVED
 from evomerge.experiment.shared_answers import SharedAnswers
 from evomerge.experiment.spec import ExperimentSpec, OptimizerSpec
 from evomerge.optimizers.registry import OPTIMIZERS
+from evomerge.optimizers.search_problem import SearchProblem
 from evomerge.recipes.yaml_text import dump_yaml
 from evomerge.report.bench_results import BenchProblem, BenchRun, Point, Stop
 from evomerge.report.write import write_report
@@ -280,10 +281,13 @@ def _searched(
     parts = Parts(
         space=prepared.space,
         optimizer=contestant.optimizer(
-            prepared.space.genes,
-            len(prepared.objectives),
-            bench.seed,
-            store.meta("initial"),
+            SearchProblem(
+                prepared.space.genes,
+                len(prepared.objectives),
+                bench.seed,
+                store.meta("initial"),
+                prepared.space.expressed,
+            )
         ),
         scoring=make_scoring(prepared, bench.workers.settings),
         workers=bench.workers,

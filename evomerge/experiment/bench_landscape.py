@@ -27,6 +27,7 @@ from evomerge.experiment.bench_problem import (
 )
 from evomerge.experiment.landscape import METRIC, FrozenLandscape, GridSpace
 from evomerge.fitness.estimate import MeanEstimator
+from evomerge.optimizers.search_problem import SearchProblem
 from evomerge.report.bench_results import BenchProblem, BenchRun, Point, Stop
 from evomerge.search.budget import Budget
 from evomerge.search.loop import Parts, Search
@@ -155,7 +156,13 @@ class LandscapeProblem(Problem):
             parts = Parts(
                 space=self._space,
                 optimizer=contestant.optimizer(
-                    self._space.genes, len(self._objectives), seed, self._initial
+                    SearchProblem(
+                        self._space.genes,
+                        len(self._objectives),
+                        seed,
+                        self._initial,
+                        self._space.expressed,
+                    )
                 ),
                 scoring=scoring,
                 workers=InlineWorkers(lambda _: Evaluation(self._landscape)),

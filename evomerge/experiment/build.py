@@ -42,6 +42,7 @@ from evomerge.merging.safetensors_header import TORCH_NAMES
 from evomerge.merging.study_memory import StudyMemory
 from evomerge.optimizers.contract import Optimizer
 from evomerge.optimizers.registry import make_optimizer
+from evomerge.optimizers.search_problem import SearchProblem
 from evomerge.search.evaluate import evaluator
 from evomerge.search.scoring import Scoring
 from evomerge.spaces.genes import ChoiceGene, Gene
@@ -173,10 +174,13 @@ def make_study_optimizer(prepared: Prepared, initial: Sequence[Genome]) -> Optim
     return make_optimizer(
         spec.optimizer.name,
         spec.optimizer.options,
-        prepared.space.genes,
-        len(prepared.objectives),
-        derived_seed(spec.seed, "optimizer", spec.optimizer.name),
-        initial,
+        SearchProblem(
+            prepared.space.genes,
+            len(prepared.objectives),
+            derived_seed(spec.seed, "optimizer", spec.optimizer.name),
+            initial,
+            prepared.space.expressed,
+        ),
     )
 
 

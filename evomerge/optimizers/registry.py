@@ -3,14 +3,13 @@
 import importlib
 import importlib.util
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from pydantic import ValidationError
 
 from evomerge.core.errors import ConfigError
 from evomerge.core.near_names import unknown
-from evomerge.core.outcomes import Genome
 from evomerge.core.plugins import Registry
 from evomerge.optimizers.cma_es.options import CmaEsOptions
 from evomerge.optimizers.contract import Optimizer
@@ -26,6 +25,7 @@ from evomerge.optimizers.genetic.options import (
 from evomerge.optimizers.m2n2.options import M2n2Options
 from evomerge.optimizers.nevergrad.options import NevergradOptions
 from evomerge.optimizers.rl.options import RlOptions
+from evomerge.optimizers.search_problem import SearchProblem
 from evomerge.optimizers.soups.options import SoupsOptions
 from evomerge.optimizers.surrogates.options import BayesianOptions, MapSurrogateOptions
 from evomerge.spaces.genes import ChoiceGene, Gene
@@ -43,7 +43,7 @@ class OptimizerEntry:
     """Frozen dataclass whose fields are the YAML keys, with ranges and descriptions."""
 
     target: str
-    """``module:class``, imported when built; all take the arguments of ``make_optimizer``."""
+    """``module:class``, imported when built; all take a problem and options."""
 
     max_objectives: int | None = None
     """None where any number goes."""
@@ -71,19 +71,10 @@ class OptimizerEntry:
     """Whether it needs the score of every single item, so that all candidates must answer the
     same items."""
 
-    def build(
-        self,
-        genes: Sequence[Gene],
-        objectives: int,
-        seed: int,
-        options: object,
-        initial: Sequence[Genome],
-    ) -> Optimizer:
+    def build(self, problem: SearchProblem, options: object) -> Optimizer:
         """Import the optimizer's module and make one."""
         module, _, attribute = self.target.partition(":")
-        made: Optimizer = getattr(importlib.import_module(module), attribute)(
-            genes, objectives, seed, options, initial
-        )
+        made: Optimizer = getattr(importlib.import_module(module), attribute)(problem, options)
         return made
 
 
@@ -269,34 +260,24 @@ def checked_options(name: str, options: Mapping[str, Any]) -> object:
     return OPTIMIZERS[name].options(**options)
 
 
-def make_optimizer(
-    name: str,
-    options: Mapping[str, Any],
-    genes: Sequence[Gene],
-    objectives: int,
-    seed: int,
-    initial: Sequence[Genome] = (),
-) -> Optimizer:
+def make_optimizer(name: str, options: Mapping[str, Any], problem: SearchProblem) -> Optimizer:
     """Build an optimizer by name.
 
     Args:
         name: A key of ``OPTIMIZERS``.
         options: YAML keys below ``optimizer:``, without ``name``; what is left out is default.
-        genes: The genes of the search space.
-        objectives: Number of losses a scored candidate will have.
-        seed: Names the random stream; equal seeds give equal searches.
-        initial: Genomes to propose first, such as encoded baselines; each of them once.
+        problem: What is searched; of equal initial genomes one counts.
 
     Raises:
         ConfigError: With every problem that ``check_options`` finds, or a genome that does
             not fit the genes.
     """
-    problems = check_options(name, options, len(genes), objectives)
+    problems = check_options(name, options, len(problem.genes), problem.objectives)
     if problems:
         raise ConfigError(problems)
     entry = OPTIMIZERS[name]
-    once = {tuple(sorted(genome.items())): genome for genome in initial}
-    return entry.build(genes, objectives, seed, entry.options(**options), [*once.values()])
+    once = {tuple(sorted(genome.items())): genome for genome in problem.initial}
+    return entry.build(replace(problem, initial=[*once.values()]), entry.options(**options))
 
 
 def check_options(

@@ -8,10 +8,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from evomerge.core.outcomes import GeneValue, Genome
-from evomerge.spaces.genes import FLOAT_DIGITS, FloatGene, Gene
-
-ON = 0.5
-"""A gate's value where a slot is known to be on; its negative where it is off."""
+from evomerge.spaces.genes import FLOAT_DIGITS, FloatGene, Gene, IntGene
 
 _PLAIN_NAME = re.compile(r"[\w./-]+")
 
@@ -44,8 +41,9 @@ class Slots:
     """Places at which a layer may be used: the pool in order, so many times.
 
     Sakana's data-flow space (Akiba et al. 2024, arXiv 2403.13187, section 3.2): an indicator
-    for each slot, on where it is above 0. The published setting is two models of 32 layers,
-    three times: 192 slots.
+    for each slot. The published setting is two models of 32 layers, three times: 192 slots.
+    There the indicators are real numbers, on above 0. Here they are 0 or 1: no candidate is
+    spent on numbers that leave the path as it is.
     """
 
     pool: tuple[PoolLayer, ...]
@@ -113,8 +111,8 @@ class Slots:
 
     @cached_property
     def genes(self) -> tuple[Gene, ...]:
-        """A gate a slot in [-1, 1], then, where permuted, a key a slot in [0, 1]."""
-        gates = [FloatGene(name, -1.0, 1.0) for name in self.gates]
+        """A gate a slot, 0 or 1, then, where permuted, a key a slot in [0, 1]."""
+        gates = [IntGene(name, 0, 1) for name in self.gates]
         return (*gates, *(FloatGene(name, 0.0, 1.0) for name in self._keys))
 
     def neighbours(self) -> Iterator[tuple[PoolLayer, PoolLayer]]:
@@ -132,20 +130,15 @@ class Slots:
     def path(self, genome: Genome) -> list[Step]:
         """The layers that a genome turns on, in order; at least one, never too many.
 
-        Where more gates are on than there is room, those with the smallest values are left
-        out; of equal ones the later slots. Where none is on and no ends are kept, the slot
-        with the largest value is all there is.
+        Where more gates are on than there is room, the path ends early. Where none is on and
+        no ends are kept, the first slot is all there is.
         """
-        values = [float(genome[name]) for name in self.gates]
-        on = [k for k, value in enumerate(values) if value > 0]
-        if len(on) > self.room:
-            strongest = sorted(on, key=lambda k: (-values[k], k))
-            on = sorted(strongest[: self.room])
-        if not on and self.ends is None:
-            on = [max(range(len(values)), key=lambda k: (values[k], -k))]
+        on = [k for k, name in enumerate(self.gates) if genome[name]]
         if self.permuted:
             on.sort(key=lambda k: (float(genome[self._keys[k]]), k))
-        return self.steps(on)
+        if not on and self.ends is None:
+            on = [0]
+        return self.steps(on[: self.room])
 
     def steps(self, on: Sequence[int]) -> list[Step]:
         """The path through given slots, with the ends."""
@@ -181,7 +174,7 @@ class Slots:
         """Gates, and keys, by which the path goes through given slots in their order."""
         chosen = {*on}
         values: dict[str, GeneValue] = {
-            name: ON if k in chosen else -ON for k, name in enumerate(self.gates)
+            name: int(k in chosen) for k, name in enumerate(self.gates)
         }
         values |= zip(self._keys, self._own_keys, strict=False)
         if self.permuted:

@@ -132,6 +132,10 @@ class SearchSpace(ABC):
         None where the recipe uses what the space does not vary, e.g. another operator.
         """
 
+    def expressed(self, genome: Genome) -> str:
+        """What of a genome has an effect: equal where two genomes decode to one recipe."""
+        return self.decode(genome).digest
+
     def starting_points(self) -> tuple[Genome, ...]:
         """Genomes worth proposing first, beside the baselines that the space can express."""
         return ()

@@ -18,6 +18,7 @@ from evomerge.experiment.bench_options import BenchOptions
 from evomerge.experiment.landscape import FrozenLandscape, GridSpace
 from evomerge.fitness.estimate import MeanEstimator
 from evomerge.optimizers.registry import make_optimizer
+from evomerge.optimizers.search_problem import SearchProblem
 from evomerge.report.bench_results import BenchRun
 from evomerge.search.budget import Budget
 from evomerge.search.loop import Parts, Search
@@ -114,7 +115,7 @@ def test_the_last_stop_is_what_the_searchs_own_final_phase_chooses(
         seed = derived_seed(1, "optimizer", name)
         parts = Parts(
             space,
-            make_optimizer(name, {}, space.genes, len(aims), seed, initial),
+            make_optimizer(name, {}, SearchProblem(space.genes, len(aims), seed, initial)),
             Scoring(
                 aims,
                 MeanEstimator(dict.fromkeys(TASKS, SIZES["search"])),
@@ -267,7 +268,7 @@ def test_hypervolume_is_measured_from_beyond_the_worst_source(options):
 
 def asked_of(name, genes, loss, count, objectives=1):
     """The points that an optimizer proposes, told their losses."""
-    optimizer = make_optimizer(name, {}, genes, objectives, 3)
+    optimizer = make_optimizer(name, {}, SearchProblem(genes, objectives, 3))
     points = []
     while len(points) < count and not optimizer.finished:
         for candidate in optimizer.ask(1):

@@ -17,6 +17,7 @@ from optimizer_cases import (
 
 from evomerge.core.outcomes import Candidate, Failed, Scored
 from evomerge.optimizers.registry import make_optimizer
+from evomerge.optimizers.search_problem import SearchProblem
 from evomerge.spaces.genes import ChoiceGene, FloatGene, IntGene
 
 GENES = [FloatGene("x", 0.0, 1.0), FloatGene("y", 0.0, 1.0), ChoiceGene("c", ("a", "b"))]
@@ -57,7 +58,7 @@ def worked_on(optimizer, evaluate, open_at_most, total, seed):
 
 def searched(population, ahead, open_at_most, total, seed):
     options = {"population": population, "ahead": ahead}
-    optimizer = make_optimizer("nsga2", options, GENES, 2, 5)
+    optimizer = make_optimizer("nsga2", options, SearchProblem(GENES, 2, 5))
     return worked_on(optimizer, outcome, open_at_most, total, seed)
 
 
@@ -134,7 +135,9 @@ def test_a_proposal_rests_on_whole_generations_and_on_nothing_younger(population
 
 @pytest.mark.parametrize("ahead", [0, 3, 8, 30])
 def test_so_many_can_be_open_while_the_last_of_a_generation_is_out(ahead):
-    optimizer = make_optimizer("nsga2", {"population": 6, "ahead": ahead}, GENES, 2, 0)
+    optimizer = make_optimizer(
+        "nsga2", {"population": 6, "ahead": ahead}, SearchProblem(GENES, 2, 0)
+    )
     first = optimizer.ask(1000)
     assert len(first) == 6 + ahead
     assert optimizer.ask(1) == []
@@ -146,7 +149,7 @@ def test_so_many_can_be_open_while_the_last_of_a_generation_is_out(ahead):
 
 
 def test_nothing_proposed_ahead_is_the_plain_method():
-    plain = make_optimizer("nsga2", {"population": 6}, GENES, 2, 5)
+    plain = make_optimizer("nsga2", {"population": 6}, SearchProblem(GENES, 2, 5))
     told = []
     for _ in range(6):
         generation = plain.ask(1000)
@@ -158,7 +161,9 @@ def test_nothing_proposed_ahead_is_the_plain_method():
 @pytest.mark.parametrize("ahead", [0, 2, 5, 100])
 def test_a_small_space_is_searched_whole_and_then_finished(ahead):
     genes = [IntGene("i", 0, 4), ChoiceGene("c", ("a", "b", "c"))]
-    optimizer = make_optimizer("nsga2", {"population": 4, "ahead": ahead}, genes, 1, 0)
+    optimizer = make_optimizer(
+        "nsga2", {"population": 4, "ahead": ahead}, SearchProblem(genes, 1, 0)
+    )
     seen = []
     while optimizer.finished is None:
         for candidate in optimizer.ask(3):

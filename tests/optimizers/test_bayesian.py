@@ -10,6 +10,7 @@ import pytest
 from evomerge.core.outcomes import Failed, Scored
 from evomerge.core.pareto import hypervolume
 from evomerge.optimizers.registry import make_optimizer
+from evomerge.optimizers.search_problem import SearchProblem
 from evomerge.spaces.genes import ChoiceGene, FloatGene
 
 pytest.importorskip("botorch", reason="needs the extra 'bayesian'")
@@ -39,7 +40,7 @@ def losses_of(optimizer, evaluate, candidates):
 
 def test_forty_candidates_find_less_than_cma_es_and_random_search_do():
     def best(name, seed, options):
-        optimizer = make_optimizer(name, options, floats(3), 1, seed)
+        optimizer = make_optimizer(name, options, SearchProblem(floats(3), 1, seed))
         return losses_of(optimizer, lambda c: Scored(smooth(c.genome)), 40).min()
 
     ours = statistics.median(best("bayesian", seed, SMALL) for seed in range(2))
@@ -56,7 +57,7 @@ def test_several_objectives_give_a_better_front_than_random_search(objectives):
     centres = np.linspace(0.2, 0.8, objectives)
 
     def volume(name, options):
-        optimizer = make_optimizer(name, options, floats(4), objectives, 0)
+        optimizer = make_optimizer(name, options, SearchProblem(floats(4), objectives, 0))
         losses = losses_of(
             optimizer,
             lambda c: Scored(
@@ -71,7 +72,9 @@ def test_several_objectives_give_a_better_front_than_random_search(objectives):
 
 
 def test_many_may_be_open_at_once_and_none_is_proposed_twice():
-    optimizer = make_optimizer("bayesian", SMALL | {"asynchronous": True}, floats(2), 1, 0)
+    optimizer = make_optimizer(
+        "bayesian", SMALL | {"asynchronous": True}, SearchProblem(floats(2), 1, 0)
+    )
     first = optimizer.ask(8)
     optimizer.tell({c.id: Scored((sum(c.genome.values()),)) for c in first})
     opened = optimizer.ask(5)
@@ -82,7 +85,7 @@ def test_many_may_be_open_at_once_and_none_is_proposed_twice():
 
 
 def test_a_region_that_fails_is_avoided_though_its_rim_looks_best():
-    optimizer = make_optimizer("bayesian", SMALL, floats(2), 1, 0)
+    optimizer = make_optimizer("bayesian", SMALL, SearchProblem(floats(2), 1, 0))
     failures = []
 
     def evaluate(candidate):
@@ -101,7 +104,7 @@ def test_choices_are_found_together_with_numbers():
         g, a, b = candidate.genome.values()
         return Scored(((g - 0.4) ** 2 + (a != "y") + (b != "z"),))
 
-    optimizer = make_optimizer("bayesian", SMALL, genes, 1, 0)
+    optimizer = make_optimizer("bayesian", SMALL, SearchProblem(genes, 1, 0))
     assert losses_of(optimizer, loss, 30).min() < 0.01
 
 
@@ -109,7 +112,9 @@ def test_all_of_a_batch_come_nearer_to_the_best_not_only_its_first_two():
     """By chance 0.6; where the further ones are looked for on even points only, 0.2."""
 
     def last_batch(seed):
-        optimizer = make_optimizer("bayesian", SMALL | {"batch": 12}, floats(5), 1, seed)
+        optimizer = make_optimizer(
+            "bayesian", SMALL | {"batch": 12}, SearchProblem(floats(5), 1, seed)
+        )
         for _ in range(5):
             batch = optimizer.ask(99)
             losses = [sum((v - 0.3) ** 2 for v in c.genome.values()) for c in batch]
@@ -121,7 +126,7 @@ def test_all_of_a_batch_come_nearer_to_the_best_not_only_its_first_two():
 
 def test_feasible_candidates_are_not_forgotten_over_hundreds_of_infeasible_ones():
     options = {"design": 310, "batch": 2, "points": 16, "samples": 4}
-    optimizer = make_optimizer("bayesian", options, floats(2), 1, 0)
+    optimizer = make_optimizer("bayesian", options, SearchProblem(floats(2), 1, 0))
     first = optimizer.ask(999)
     optimizer.tell(
         {
@@ -136,7 +141,7 @@ def test_feasible_candidates_are_not_forgotten_over_hundreds_of_infeasible_ones(
 def test_torch_is_left_as_it_was():
     import torch
 
-    optimizer = make_optimizer("bayesian", SMALL, floats(2), 1, 0)
+    optimizer = make_optimizer("bayesian", SMALL, SearchProblem(floats(2), 1, 0))
     before = torch.get_rng_state(), torch.get_num_threads(), torch.get_default_dtype()
     losses_of(optimizer, lambda c: Scored((sum(c.genome.values()),)), 14)
     after = torch.get_rng_state(), torch.get_num_threads(), torch.get_default_dtype()

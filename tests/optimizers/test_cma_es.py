@@ -14,6 +14,7 @@ from evomerge.core.outcomes import Failed, Scored
 from evomerge.optimizers.cma_es.noise import RankUncertainty
 from evomerge.optimizers.cma_es.restarts import RestartSchedule
 from evomerge.optimizers.registry import check_options, make_optimizer
+from evomerge.optimizers.search_problem import SearchProblem
 from evomerge.spaces.genes import FloatGene
 
 FAILED = Failed("merge", "out of memory")
@@ -41,11 +42,16 @@ def run(optimizer, evaluate, candidates):
 
 @pytest.mark.parametrize(("genes", "population"), [(1, 6), (2, 6), (10, 10), (30, 14)])
 def test_population_follows_the_number_of_genes(genes, population):
-    assert len(make_optimizer("cma_es", {}, floats(genes), 1, 0).ask(100)) == population
+    assert (
+        len(make_optimizer("cma_es", {}, SearchProblem(floats(genes), 1, 0)).ask(100))
+        == population
+    )
 
 
 def test_samples_start_around_the_middle():
-    genomes = [c.genome for c in make_optimizer("cma_es", {}, floats(50), 1, 0).ask(100)]
+    genomes = [
+        c.genome for c in make_optimizer("cma_es", {}, SearchProblem(floats(50), 1, 0)).ask(100)
+    ]
     values = np.array([list(g.values()) for g in genomes])
     assert abs(values.mean() - 0.5) < 0.03
     assert abs(values.std() - 0.2) < 0.03
@@ -53,7 +59,9 @@ def test_samples_start_around_the_middle():
 
 def test_the_search_starts_from_the_best_of_the_initial_genomes():
     initial = [{f"g{k}": v for k in range(20)} for v in (0.1, 0.8, 0.5)]
-    optimizer = make_optimizer("cma_es", {"sigma": 0.05}, floats(20), 1, 0, initial)
+    optimizer = make_optimizer(
+        "cma_es", {"sigma": 0.05}, SearchProblem(floats(20), 1, 0, initial)
+    )
     generation = optimizer.ask(100)
     assert [dict(c.genome) for c in generation] == initial
     optimizer.tell({c.id: sphere(c, centre=0.75) for c in generation})
@@ -63,7 +71,9 @@ def test_the_search_starts_from_the_best_of_the_initial_genomes():
 
 def test_the_search_starts_from_the_middle_where_all_initial_genomes_failed():
     initial = [{f"g{k}": 0.1 for k in range(20)}]
-    optimizer = make_optimizer("cma_es", {"sigma": 0.05}, floats(20), 1, 0, initial)
+    optimizer = make_optimizer(
+        "cma_es", {"sigma": 0.05}, SearchProblem(floats(20), 1, 0, initial)
+    )
     optimizer.tell({c.id: FAILED for c in optimizer.ask(100)})
     values = np.array([list(c.genome.values()) for c in optimizer.ask(100)])
     assert abs(values.mean() - 0.5) < 0.03
@@ -72,23 +82,26 @@ def test_the_search_starts_from_the_middle_where_all_initial_genomes_failed():
 @pytest.mark.parametrize("corner", [0.0, 1.0])
 def test_a_start_at_a_corner_can_leave_it(corner):
     initial = [{f"g{k}": corner for k in range(5)}]
-    optimizer = make_optimizer("cma_es", {}, floats(5), 1, 0, initial)
+    optimizer = make_optimizer("cma_es", {}, SearchProblem(floats(5), 1, 0, initial))
     assert run(optimizer, sphere, 300) < 1e-2
 
 
 @pytest.mark.parametrize("genes", [1, 2, 5])
 def test_few_genes_are_solved(genes):
-    assert run(make_optimizer("cma_es", {}, floats(genes), 1, 0), sphere, 240) < 1e-3
+    assert (
+        run(make_optimizer("cma_es", {}, SearchProblem(floats(genes), 1, 0)), sphere, 240)
+        < 1e-3
+    )
 
 
 def test_an_optimum_on_the_bounds_is_reached():
-    optimizer = make_optimizer("cma_es", {}, floats(6), 1, 0)
+    optimizer = make_optimizer("cma_es", {}, SearchProblem(floats(6), 1, 0))
     assert run(optimizer, lambda c: sphere(c, centre=0.0), 400) < 1e-3
 
 
 def test_failed_candidates_rank_behind_all_scored_ones():
     """The half space that fails would score best if failures counted for anything but last."""
-    optimizer = make_optimizer("cma_es", {}, floats(6), 1, 0)
+    optimizer = make_optimizer("cma_es", {}, SearchProblem(floats(6), 1, 0))
 
     def half_fails(candidate):
         return FAILED if candidate.genome["g0"] < 0.5 else sphere(candidate, centre=0.6)
@@ -97,7 +110,7 @@ def test_failed_candidates_rank_behind_all_scored_ones():
 
 
 def test_convergence_restarts_with_twice_the_population():
-    optimizer = make_optimizer("cma_es", {}, floats(2), 1, 0)
+    optimizer = make_optimizer("cma_es", {}, SearchProblem(floats(2), 1, 0))
     while not optimizer.restarts:
         optimizer.tell({c.id: sphere(c) for c in optimizer.ask(1000)})
     assert optimizer.restarts[0].startswith("converged")
@@ -105,7 +118,7 @@ def test_convergence_restarts_with_twice_the_population():
 
 
 def test_flat_scores_restart_and_say_so(caplog):
-    optimizer = make_optimizer("cma_es", {}, floats(10), 1, 0)
+    optimizer = make_optimizer("cma_es", {}, SearchProblem(floats(10), 1, 0))
     with caplog.at_level("WARNING"):
         run(optimizer, lambda c: Scored((0.5,)), 35)
     (reason,) = optimizer.restarts
@@ -117,7 +130,7 @@ def test_flat_scores_restart_and_say_so(caplog):
 
 def test_a_generation_that_failed_whole_moves_the_search_elsewhere():
     options = {"sigma": 0.02}
-    optimizer = make_optimizer("cma_es", options, floats(30), 1, 0)
+    optimizer = make_optimizer("cma_es", options, SearchProblem(floats(30), 1, 0))
     before = optimizer.ask(100)
     optimizer.tell({c.id: FAILED for c in before})
     after = optimizer.ask(100)
@@ -130,13 +143,13 @@ def test_a_generation_that_failed_whole_moves_the_search_elsewhere():
 def test_a_signals_file_in_the_folder_is_not_read(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("cma_signals.in").write_text("{'timeout': 0, 'maxiter': 1}")
-    optimizer = make_optimizer("cma_es", {}, floats(10), 1, 0)
+    optimizer = make_optimizer("cma_es", {}, SearchProblem(floats(10), 1, 0))
     run(optimizer, sphere, 60)
     assert optimizer.restarts == []
 
 
 def test_without_restarts_the_search_ends_and_says_why():
-    optimizer = make_optimizer("cma_es", {"restarts": "none"}, floats(2), 1, 0)
+    optimizer = make_optimizer("cma_es", {"restarts": "none"}, SearchProblem(floats(2), 1, 0))
     while not optimizer.finished:
         optimizer.tell({c.id: sphere(c) for c in optimizer.ask(50)})
     assert optimizer.finished.startswith("converged")
@@ -161,14 +174,16 @@ def test_bipop_turns_between_large_and_small_populations():
 
 @pytest.mark.parametrize("covariance", ["full", "diagonal", "vd", "vkd"])
 def test_every_covariance_beats_its_own_first_generation_tenfold(covariance):
-    optimizer = make_optimizer("cma_es", {"covariance": covariance}, floats(12), 1, 0)
+    optimizer = make_optimizer(
+        "cma_es", {"covariance": covariance}, SearchProblem(floats(12), 1, 0)
+    )
     first = run(optimizer, sphere, 11)
     assert run(optimizer, sphere, 480) < first / 10
 
 
 @pytest.mark.parametrize("noise", ["standard_errors", "lra"])
 def test_a_noisy_sphere_is_descended(noise):
-    optimizer = make_optimizer("cma_es", {"noise": noise}, floats(3), 1, 0)
+    optimizer = make_optimizer("cma_es", {"noise": noise}, SearchProblem(floats(3), 1, 0))
     rng = np.random.default_rng(1)
 
     def noisy(candidate):
@@ -198,7 +213,7 @@ def test_an_order_is_uncertain_where_standard_errors_are_as_large_as_differences
 def test_stale_samples_are_learned_from(options, noise):
     initial = [{f"g{k}": v for k in range(4)} for v in (0.1, 0.8, 0.5)]
     options = options | {"noise": noise}
-    optimizer = make_optimizer("cma_es", options, floats(4), 1, 0, initial)
+    optimizer = make_optimizer("cma_es", options, SearchProblem(floats(4), 1, 0, initial))
     rng, is_open, seen = random.Random(3), [], []
     while len(seen) < 500:
         is_open += optimizer.ask(6 - len(is_open))
@@ -213,14 +228,16 @@ def test_stale_samples_are_learned_from(options, noise):
 
 def test_initial_genomes_are_proposed_once_when_more_is_asked_for_meanwhile():
     initial = [{f"g{k}": v for k in range(4)} for v in (0.1, 0.8)]
-    optimizer = make_optimizer("cma_es", {"asynchronous": True}, floats(4), 1, 0, initial)
+    optimizer = make_optimizer(
+        "cma_es", {"asynchronous": True}, SearchProblem(floats(4), 1, 0, initial)
+    )
     genomes = [dict(c.genome) for c in optimizer.ask(30)]
     assert genomes[:2] == initial
     assert not any(genome in initial for genome in genomes[2:])
 
 
 def test_two_thousand_genes_take_well_under_a_second_a_generation():
-    optimizer = make_optimizer("cma_es", {}, floats(2000), 1, 0)
+    optimizer = make_optimizer("cma_es", {}, SearchProblem(floats(2000), 1, 0))
     started = time.process_time()
     run(optimizer, sphere, 26 * 5)
     assert time.process_time() - started < 5
@@ -228,7 +245,7 @@ def test_two_thousand_genes_take_well_under_a_second_a_generation():
 
 def test_lra_refuses_more_genes_than_it_can_do():
     with pytest.raises(ConfigError, match="lra takes at most 200 genes, found 201"):
-        make_optimizer("cma_es", {"noise": "lra"}, floats(201), 1, 0)
+        make_optimizer("cma_es", {"noise": "lra"}, SearchProblem(floats(201), 1, 0))
 
 
 @pytest.mark.parametrize(
@@ -247,7 +264,7 @@ def test_options_that_do_not_go_together_say_what_to_do(options, said):
 @pytest.mark.parametrize("centre", [0.3, 1.0], ids=["inside", "at the corner"])
 def test_it_is_not_worse_than_pycma_with_its_defaults_as_mergekit_evolve_runs_it(centre):
     def ours(seed):
-        optimizer = make_optimizer("cma_es", {}, floats(10), 1, seed)
+        optimizer = make_optimizer("cma_es", {}, SearchProblem(floats(10), 1, seed))
         return run(optimizer, lambda c: sphere(c, centre), 120)
 
     def theirs(seed):

@@ -8,6 +8,7 @@ from scipy.stats import qmc
 
 from evomerge.core.errors import ConfigError
 from evomerge.optimizers.registry import make_optimizer
+from evomerge.optimizers.search_problem import SearchProblem
 from evomerge.spaces.genes import ChoiceGene, FloatGene, IntGene
 
 MIXED = [FloatGene("x", 0.0, 2.0), IntGene("i", 1, 3), ChoiceGene("c", ("a", "b"))]
@@ -22,7 +23,7 @@ def values(candidates):
 
 
 def made(name, genes, options=None, seed=0, initial=()):
-    return make_optimizer(name, options or {}, genes, 1, seed, initial)
+    return make_optimizer(name, options or {}, SearchProblem(genes, 1, seed, initial))
 
 
 def test_sobol_points_are_more_even_than_random_ones():

@@ -11,6 +11,7 @@ from evomerge.core.errors import ConfigError
 from evomerge.core.outcomes import Failed, Scored
 from evomerge.optimizers.genetic.reference_directions import at_most, directions_of, rescaled
 from evomerge.optimizers.registry import OPTIMIZERS, check_options, make_optimizer
+from evomerge.optimizers.search_problem import SearchProblem
 from evomerge.spaces.genes import ChoiceGene, FloatGene, IntGene
 
 FAILED = Failed("merge", "out of memory")
@@ -45,29 +46,49 @@ def unmutated(name, population):
     return options if name == "de" else {**options, "mutation_probability": 0.0}
 
 
-@each
-@ways
-def test_a_small_space_is_searched_whole_no_genome_twice_and_then_finished(name, way):
-    """Also by workers that end in bursts, when proposals made in between are dropped."""
-    genes = [ChoiceGene("a", ("x", "y", "z")), IntGene("b", 0, 7)]
-    options = {"population": 6} | way
-    optimizer = make_optimizer(name, options, genes, objectives_of(name), 0)
+def searched_to_the_end(name, way, genes, expressed=None):
+    """All genomes, by workers that end in bursts, when proposals made in between are dropped."""
+    problem = SearchProblem(genes, objectives_of(name), 0, (), expressed)
+    optimizer = make_optimizer(name, {"population": 6} | way, problem)
     rng, is_open, seen = random.Random(1), [], []
     while optimizer.finished is None:
         is_open += optimizer.ask(4)
-        seen += [tuple(c.genome.values()) for c in is_open if c.id >= len(seen)]
+        seen += [c.genome for c in is_open if c.id >= len(seen)]
         rng.shuffle(is_open)
         ended, is_open = is_open[1:] or is_open, is_open[:1] if len(is_open) > 1 else []
         optimizer.tell({c.id: trade_off(name, c.genome["b"] / 7) for c in ended})
-    assert sorted(seen) == list(itertools.product("xyz", range(8)))
     assert optimizer.ask(1) == []
+    return seen
+
+
+@each
+@ways
+def test_a_small_space_is_searched_whole_no_genome_twice_and_then_finished(name, way):
+    seen = searched_to_the_end(
+        name, way, [ChoiceGene("a", ("x", "y", "z")), IntGene("b", 0, 7)]
+    )
+    assert sorted((g["a"], g["b"]) for g in seen) == list(itertools.product("xyz", range(8)))
+
+
+@each
+@ways
+def test_of_genomes_that_come_to_the_same_one_is_proposed(name, way):
+    genes = [ChoiceGene("on", (0, 1)), IntGene("b", 0, 7), FloatGene("idle", 0.0, 1.0)]
+
+    def expressed(genome):
+        return (genome["on"], genome["b"] if genome["on"] else None)
+
+    seen = [expressed(genome) for genome in searched_to_the_end(name, way, genes, expressed)]
+    assert sorted(seen, key=str) == sorted([(0, None), *((1, b) for b in range(8))], key=str)
 
 
 @each
 def test_the_first_generation_covers_every_gene_evenly(name):
     genes = [*floats(2), IntGene("int", 1, 3), ChoiceGene("choice", ("a", "b", "c", "d"))]
     options = {"population": 12}
-    generation = make_optimizer(name, options, genes, objectives_of(name), 0).ask(100)
+    generation = make_optimizer(
+        name, options, SearchProblem(genes, objectives_of(name), 0)
+    ).ask(100)
     for gene in ("g0", "g1"):
         assert sorted(int(c.genome[gene] * 12) for c in generation) == list(range(12))
     assert sorted(c.genome["int"] for c in generation) == [1] * 4 + [2] * 4 + [3] * 4
@@ -78,7 +99,7 @@ def test_the_first_generation_covers_every_gene_evenly(name):
 def test_more_initial_genomes_than_the_population_all_come_first(name):
     initial = [{"g0": k / 10} for k in range(10)]
     optimizer = make_optimizer(
-        name, {"population": 5}, floats(1), objectives_of(name), 0, initial
+        name, {"population": 5}, SearchProblem(floats(1), objectives_of(name), 0, initial)
     )
     generation = optimizer.ask(100)
     assert [dict(c.genome) for c in generation] == initial
@@ -88,7 +109,9 @@ def test_more_initial_genomes_than_the_population_all_come_first(name):
 
 @each
 def test_failed_candidates_have_no_children_and_fresh_points_fill_their_places(name):
-    optimizer = make_optimizer(name, unmutated(name, 20), marked(), objectives_of(name), 0)
+    optimizer = make_optimizer(
+        name, unmutated(name, 20), SearchProblem(marked(), objectives_of(name), 0)
+    )
     first = optimizer.ask(100)
     failed, alive = ({c.genome["mark"] for c in part} for part in (first[:8], first[8:]))
     optimizer.tell(
@@ -106,7 +129,7 @@ def test_failed_candidates_have_no_children_and_fresh_points_fill_their_places(n
 @each
 def test_infeasible_candidates_have_no_children_once_there_are_feasible_ones_enough(name):
     options = unmutated(name, 10) | {"asynchronous": True}
-    optimizer = make_optimizer(name, options, marked(), objectives_of(name), 0)
+    optimizer = make_optimizer(name, options, SearchProblem(marked(), objectives_of(name), 0))
     infeasible = set()
     for number in range(50):
         (candidate,) = optimizer.ask(1)
@@ -126,7 +149,7 @@ def test_infeasible_candidates_have_no_children_once_there_are_feasible_ones_eno
 @each
 def test_while_nothing_is_feasible_the_violation_goes_down(name):
     def least_violation(which):
-        optimizer = make_optimizer(which, {}, floats(6), objectives_of(name), 0)
+        optimizer = make_optimizer(which, {}, SearchProblem(floats(6), objectives_of(name), 0))
         violations = []
         while len(violations) < 200:
             batch = optimizer.ask(10)
@@ -148,7 +171,7 @@ def test_choices_are_not_treated_as_ordered(name):
     """Between parents with the first and the last option, no option in between arises."""
     genes = [ChoiceGene("choice", ("a", "b", "c", "d", "e")), *floats(60)]
     options = unmutated(name, 20)
-    optimizer = make_optimizer(name, options, genes, objectives_of(name), 0)
+    optimizer = make_optimizer(name, options, SearchProblem(genes, objectives_of(name), 0))
     last = []
     while len(last) < 240:
         batch = optimizer.ask(20)
@@ -166,7 +189,7 @@ def test_choices_are_not_treated_as_ordered(name):
 
 @each
 def test_the_best_candidate_of_one_objective_is_never_lost(name):
-    optimizer = make_optimizer(name, {}, floats(2), 1, 0)
+    optimizer = make_optimizer(name, {}, SearchProblem(floats(2), 1, 0))
     best = []
     while len(best) < 300:
         batch = optimizer.ask(30)
@@ -182,7 +205,7 @@ def test_the_units_of_objectives_make_no_difference(name):
     """Powers of two, by which products are exact."""
 
     def run(units):
-        optimizer = make_optimizer(name, {"population": 8}, floats(5), 3, 0)
+        optimizer = make_optimizer(name, {"population": 8}, SearchProblem(floats(5), 3, 0))
         asked = []
         while len(asked) < 60:
             batch = optimizer.ask(8)
@@ -214,15 +237,15 @@ def test_with_many_objectives_some_directions_lie_inside(objectives):
 
 def test_partitions_say_how_many_reference_directions_there_are():
     assert len(directions_of(3, 6)) == 28
-    optimizer = make_optimizer("nsga3", {"partitions": 6}, floats(5), 3, 0)
+    optimizer = make_optimizer("nsga3", {"partitions": 6}, SearchProblem(floats(5), 3, 0))
     assert len(optimizer.ask(1000)) == 28
-    optimizer = make_optimizer("nsga3", {"partitions": 2}, floats(5), 3, 0)
+    optimizer = make_optimizer("nsga3", {"partitions": 2}, SearchProblem(floats(5), 3, 0))
     assert len(optimizer.ask(1000)) == 24
 
 
 def test_partitions_that_make_too_many_directions_are_refused_before_any_is_made():
     with pytest.raises(ConfigError, match="at most 19 partitions go"):
-        make_optimizer("nsga3", {"partitions": 1000}, floats(5), 5, 0)
+        make_optimizer("nsga3", {"partitions": 1000}, SearchProblem(floats(5), 5, 0))
 
 
 def test_rescaling_takes_the_largest_numbers_and_objectives_without_range():
@@ -233,7 +256,7 @@ def test_rescaling_takes_the_largest_numbers_and_objectives_without_range():
 
 def test_nsga3_leaves_the_warning_filters_alone():
     before = list(warnings.filters)
-    optimizer = make_optimizer("nsga3", {"population": 8}, floats(3), 3, 0)
+    optimizer = make_optimizer("nsga3", {"population": 8}, SearchProblem(floats(3), 3, 0))
     for _ in range(3):
         optimizer.tell({c.id: Scored((0.5, 0.5, 0.5)) for c in optimizer.ask(8)})
     assert warnings.filters == before
@@ -242,7 +265,7 @@ def test_nsga3_leaves_the_warning_filters_alone():
 def test_sms_emoa_lets_the_one_die_that_adds_least_hypervolume():
     """Of four on a front two are close; a fifth at its other end takes the place of one."""
     options = {"population": 4, "mutation_probability": 0.1, "crossover_probability": 0.0}
-    optimizer = make_optimizer("sms_emoa", options, marked(40), 2, 0)
+    optimizer = make_optimizer("sms_emoa", options, SearchProblem(marked(40), 2, 0))
     first = optimizer.ask(4)
     (fifth,) = itertools.islice(_after(optimizer, first), 1)
     optimizer.tell({fifth.id: Scored((1.0, 0.0))})
@@ -270,7 +293,7 @@ def _after(optimizer, first):
 @pytest.mark.parametrize("decomposition", ["tchebycheff", "pbi"])
 def test_moead_comes_three_times_nearer_to_a_fair_trade_off_than_random_search(decomposition):
     def nearest(name, options):
-        optimizer = make_optimizer(name, options, floats(8), 2, 0)
+        optimizer = make_optimizer(name, options, SearchProblem(floats(8), 2, 0))
         found = []
         while len(found) < 360:
             batch = optimizer.ask(12)
@@ -297,7 +320,7 @@ def test_de_moves_int_genes_by_one_at_least_wherever_its_parents_differ(strategy
     options = {"population": 8, "strategy": strategy, "scale_low": 0.01, "scale_high": 0.01}
     genes = [IntGene("int", 0, 1), *floats(3)]
     initial = [{"int": k % 2, "g0": k / 8, "g1": k / 8, "g2": k / 8} for k in range(8)]
-    optimizer = make_optimizer("de", options, genes, 1, 0, initial)
+    optimizer = make_optimizer("de", options, SearchProblem(genes, 1, 0, initial))
     optimizer.tell({c.id: Scored((1.0 * c.genome["int"],)) for c in optimizer.ask(8)})
     values = []
     for _ in range(5):

@@ -14,6 +14,7 @@ from evomerge.core.errors import ConfigError
 from evomerge.core.outcomes import Failed, Scored
 from evomerge.optimizers.m2n2.archive import Archive
 from evomerge.optimizers.registry import OPTIMIZERS, make_optimizer
+from evomerge.optimizers.search_problem import SearchProblem
 from evomerge.spaces.genes import ChoiceGene, FloatGene
 from evomerge.spaces.splits_table import SplitTable
 
@@ -118,17 +119,19 @@ def table(candidate):
 
 def test_it_says_that_it_learns_from_items():
     assert OPTIMIZERS["m2n2"].learns_from_items
-    assert make_optimizer("m2n2", {}, GENES, 1, 1).learns_from_items
+    assert make_optimizer("m2n2", {}, SearchProblem(GENES, 1, 1)).learns_from_items
 
 
 def test_without_initial_genomes_the_seeds_come_first():
-    first = make_optimizer("m2n2", {}, GENES, 1, 3).ask(3)
+    first = make_optimizer("m2n2", {}, SearchProblem(GENES, 1, 3)).ask(3)
     assert [c.genome["splits"] for c in first] == ["0:1,0,0", "0:0,1,0", "0:0,0,1"]
 
 
 def test_given_tables_come_first_and_only_once_also_when_asked_for_many_at_once():
     initial = [{"splits": "0:0.5,0.5,0"}, {"splits": "0:0,0,1;7:1,0,0"}]
-    optimizer = make_optimizer("m2n2", {"asynchronous": True}, GENES, 1, 3, initial)
+    optimizer = make_optimizer(
+        "m2n2", {"asynchronous": True}, SearchProblem(GENES, 1, 3, initial)
+    )
     genomes = [dict(c.genome) for c in optimizer.ask(30)]
     assert genomes[:2] == initial
     assert all(genome not in initial for genome in genomes[2:])
@@ -136,7 +139,7 @@ def test_given_tables_come_first_and_only_once_also_when_asked_for_many_at_once(
 
 def test_a_table_that_is_none_is_refused():
     with pytest.raises(ConfigError, match="initial genome 0"):
-        make_optimizer("m2n2", {}, GENES, 1, 3, [{"splits": "0:1"}])
+        make_optimizer("m2n2", {}, SearchProblem(GENES, 1, 3, [{"splits": "0:1"}]))
 
 
 def skills(candidate):
@@ -155,7 +158,7 @@ def test_a_mate_is_one_that_is_better_at_something():
     for attraction in mixes:
         for seed in range(30):
             optimizer = make_optimizer(
-                "m2n2", options | {"attraction": attraction}, GENES, 1, seed
+                "m2n2", options | {"attraction": attraction}, SearchProblem(GENES, 1, seed)
             )
             child = table(run(optimizer, skills, 4)[3])
             mixes[attraction] += not np.array(child.coefficients)[:, 2].any()
@@ -177,7 +180,7 @@ def test_kinship_prefers_mates_whose_task_vectors_point_elsewhere():
     for kinship in kin:
         for seed in range(40):
             options = {"population": 3, "ahead": 0, "kinship": kinship}
-            optimizer = make_optimizer("m2n2", options, genes, 1, seed)
+            optimizer = make_optimizer("m2n2", options, SearchProblem(genes, 1, seed))
             child = table(run(optimizer, as_good_as_the_others, 4)[3])
             kin[kinship] += not np.array(child.coefficients)[:, 2].any()
     assert kin[0.0] > 6
@@ -189,7 +192,7 @@ def test_equal_members_mate_evenly_and_never_with_themselves(score):
     options = {"population": 3, "ahead": 0, "split_point": False}
     pairs = set()
     for seed in range(40):
-        optimizer = make_optimizer("m2n2", options, GENES, 1, seed)
+        optimizer = make_optimizer("m2n2", options, SearchProblem(GENES, 1, seed))
         child = table(run(optimizer, lambda c: scored(*[score] * 4), 4)[3])
         (row,) = child.coefficients
         pairs.add(tuple(np.flatnonzero(row).tolist()))
@@ -200,10 +203,7 @@ def test_parents_are_drawn_by_shared_fitness():
     """Two that share ten items against one alone with ten: each item is worth as much."""
     firsts = []
     for seed in range(300):
-        optimizer = make_optimizer(
-            "m2n2", {"population": 3, "ahead": 0, "crossover": False, "mutation": 1e-6},
-            GENES, 1, seed,
-        )  # fmt: skip
+        optimizer = make_optimizer("m2n2", {"population": 3, "ahead": 0, "crossover": False, "mutation": 1e-6}, SearchProblem(GENES, 1, seed))  # fmt: skip
         seeds = {0: [1] * 10 + [0] * 10, 1: [1] * 10 + [0] * 10, 2: [0] * 10 + [1] * 10}
         child = table(
             run(optimizer, lambda c, s=seeds: scored(*s[c.id]), 3) and optimizer.ask(1)[0]
@@ -214,14 +214,16 @@ def test_parents_are_drawn_by_shared_fitness():
 
 
 def test_without_split_points_children_are_uncut():
-    optimizer = make_optimizer("m2n2", {"split_point": False}, GENES, 1, 3)
+    optimizer = make_optimizer("m2n2", {"split_point": False}, SearchProblem(GENES, 1, 3))
     assert all(len(table(c).starts) == 1 for c in run(optimizer, skills, 60))
-    cut = make_optimizer("m2n2", {}, GENES, 1, 3)
+    cut = make_optimizer("m2n2", {}, SearchProblem(GENES, 1, 3))
     assert max(len(table(c).starts) for c in run(cut, skills, 60)) > 3
 
 
 def test_mutants_carry_noise_of_their_own_and_their_ancestors():
-    optimizer = make_optimizer("m2n2", {"mutation": 0.01, "ahead": 0}, GENES, 1, 3)
+    optimizer = make_optimizer(
+        "m2n2", {"mutation": 0.01, "ahead": 0}, SearchProblem(GENES, 1, 3)
+    )
     found = [table(c) for c in run(optimizer, skills, 20)]
     assert [len(t.noise_seeds) for t in found[:4]] == [0, 0, 0, 1]
     assert len(found[-1].noise_seeds) > 2
@@ -240,12 +242,12 @@ def test_mutants_carry_noise_of_their_own_and_their_ancestors():
 )
 def test_options_that_do_not_suit_the_genes_are_refused(genes, options, message):
     with pytest.raises(ConfigError, match=message):
-        make_optimizer("m2n2", options, genes, 1, 1)
+        make_optimizer("m2n2", options, SearchProblem(genes, 1, 1))
 
 
 def test_ahead_and_asynchronous_exclude_each_other():
     with pytest.raises(ConfigError, match="'asynchronous' needs nothing proposed ahead"):
-        make_optimizer("m2n2", {"asynchronous": True, "ahead": 3}, GENES, 1, 1)
+        make_optimizer("m2n2", {"asynchronous": True, "ahead": 3}, SearchProblem(GENES, 1, 1))
 
 
 def noisy_skills(candidate):
@@ -255,7 +257,7 @@ def noisy_skills(candidate):
 
 @pytest.mark.parametrize("workers", [1, 4, 9])
 def test_nine_workers_never_wait_where_candidates_take_equally_long(workers):
-    optimizer = make_optimizer("m2n2", {}, GENES, 1, 5)
+    optimizer = make_optimizer("m2n2", {}, SearchProblem(GENES, 1, 5))
     waiting = []
     for _ in range(40):
         fresh = optimizer.ask(workers - len(waiting))
@@ -267,7 +269,7 @@ def test_nine_workers_never_wait_where_candidates_take_equally_long(workers):
 
 def test_neither_the_number_of_workers_nor_their_order_changes_a_table():
     def searched(workers, seed):
-        optimizer = make_optimizer("m2n2", {}, GENES, 1, 5)
+        optimizer = make_optimizer("m2n2", {}, SearchProblem(GENES, 1, 5))
         rng, asked, waiting = random.Random(seed), [], []
         while len(asked) < 60:
             fresh = optimizer.ask(workers - len(waiting))
@@ -283,7 +285,7 @@ def test_neither_the_number_of_workers_nor_their_order_changes_a_table():
 
 def test_asynchronously_everyone_is_always_served_and_a_replay_proposes_the_same():
     def make():
-        return make_optimizer("m2n2", {"asynchronous": True}, GENES, 1, 5)
+        return make_optimizer("m2n2", {"asynchronous": True}, SearchProblem(GENES, 1, 5))
 
     optimizer, rng = make(), random.Random(1)
     log, waiting = [], []
@@ -304,7 +306,7 @@ def test_asynchronously_everyone_is_always_served_and_a_replay_proposes_the_same
 
 
 def test_a_search_in_which_everything_fails_goes_on_making_new_tables():
-    optimizer = make_optimizer("m2n2", {}, GENES, 1, 5)
+    optimizer = make_optimizer("m2n2", {}, SearchProblem(GENES, 1, 5))
     asked = run(optimizer, lambda c: Failed("merge", "no"), 60)
     assert len({c.genome["splits"] for c in asked}) > 55
 
@@ -317,7 +319,7 @@ def test_tables_and_other_genes_evolve_together():
         near = 1 - abs(candidate.genome["scale"] - 1.2)
         return scored(*skills(candidate).items.values(), near, float(right))
 
-    optimizer = make_optimizer("m2n2", {}, genes, 1, 5)
+    optimizer = make_optimizer("m2n2", {}, SearchProblem(genes, 1, 5))
     asked = run(optimizer, both, 150)
     assert len({table(c) for c in asked}) > 100
     last = asked[-30:]
@@ -342,7 +344,7 @@ def places(candidate):
 
 
 def best_loss(name, seed, candidates=400, **options):
-    optimizer = make_optimizer(name, options, GENES, 1, seed)
+    optimizer = make_optimizer(name, options, SearchProblem(GENES, 1, seed))
     return min(places(c).losses[0] for c in run(optimizer, places, candidates))
 
 
@@ -369,6 +371,9 @@ def test_over_numbers_it_beats_random_search_tenfold_on_items_that_ask_for_one_g
 
     best = {}
     for name in ("m2n2", "random"):
-        runs = [run(make_optimizer(name, {}, genes, 1, s), items, 240) for s in range(5)]
+        runs = [
+            run(make_optimizer(name, {}, SearchProblem(genes, 1, s)), items, 240)
+            for s in range(5)
+        ]
         best[name] = statistics.median(min(items(c).losses[0] for c in r) for r in runs)
     assert best["m2n2"] < best["random"] / 10

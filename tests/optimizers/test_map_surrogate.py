@@ -9,6 +9,7 @@ from evomerge.core.errors import ConfigError
 from evomerge.core.outcomes import Failed, Scored
 from evomerge.core.pareto import hypervolume
 from evomerge.optimizers.registry import check_options, make_optimizer
+from evomerge.optimizers.search_problem import SearchProblem
 from evomerge.optimizers.surrogates.encoded_genes import EncodedGenes
 from evomerge.optimizers.surrogates.links import Identity, Log, Logit, links_of
 from evomerge.optimizers.surrogates.quadratic_surrogate import QuadraticSurrogate
@@ -49,7 +50,7 @@ def test_its_front_of_two_smooth_tasks_beats_nsga2_and_random_search():
     reference = np.array([1.0, 1.0])
 
     def volume(name, seed):
-        optimizer = make_optimizer(name, {}, floats(4), 2, seed)
+        optimizer = make_optimizer(name, {}, SearchProblem(floats(4), 2, seed))
         losses = losses_of(optimizer, lambda c: Scored(two_tasks(c.genome)))
         return hypervolume(losses, reference)
 
@@ -62,7 +63,7 @@ def test_its_front_of_two_smooth_tasks_beats_nsga2_and_random_search():
 
 
 def test_one_smooth_loss_is_minimised_to_a_thousandth():
-    optimizer = make_optimizer("map_surrogate", {}, floats(3), 1, 0)
+    optimizer = make_optimizer("map_surrogate", {}, SearchProblem(floats(3), 1, 0))
     losses = losses_of(
         optimizer, lambda c: Scored((sum((v - 0.3) ** 2 for v in c.genome.values()),)), 40
     )
@@ -71,9 +72,9 @@ def test_one_smooth_loss_is_minimised_to_a_thousandth():
 
 def test_a_smooth_loss_is_told_to_be_well_fitted_and_noise_is_not():
     rng = np.random.default_rng(0)
-    smooth = make_optimizer("map_surrogate", {}, floats(3), 1, 0)
+    smooth = make_optimizer("map_surrogate", {}, SearchProblem(floats(3), 1, 0))
     losses_of(smooth, lambda c: Scored((sum((v - 0.3) ** 2 for v in c.genome.values()),)))
-    noise = make_optimizer("map_surrogate", {}, floats(3), 1, 0)
+    noise = make_optimizer("map_surrogate", {}, SearchProblem(floats(3), 1, 0))
     losses_of(noise, lambda _: Scored((float(rng.normal()),)))
     assert smooth.fits[0].r_squared > 0.99
     assert noise.fits[0].r_squared < 0.3
@@ -161,7 +162,7 @@ def test_standard_errors_of_any_size_leave_the_fit_finite():
 
 
 def test_half_of_a_space_that_fails_is_left_soon():
-    optimizer = make_optimizer("map_surrogate", {}, floats(3), 1, 0)
+    optimizer = make_optimizer("map_surrogate", {}, SearchProblem(floats(3), 1, 0))
     failures = []
 
     def evaluate(candidate):
@@ -196,7 +197,7 @@ def tasks(genome):
 
 def test_nesting_scores_models_alone_then_merges_the_closest_pairs():
     options = {"nested": True, "nested_design": 10}
-    optimizer = make_optimizer("map_surrogate", options, WEIGHTS, 5, 0)
+    optimizer = make_optimizer("map_surrogate", options, SearchProblem(WEIGHTS, 5, 0))
     alone = optimizer.ask(99)
     assert [list(c.genome.values()) for c in alone] == CENTRES.tolist()
     optimizer.tell({c.id: Scored(tasks(c.genome)) for c in alone})
@@ -207,7 +208,7 @@ def test_nesting_scores_models_alone_then_merges_the_closest_pairs():
 
 def test_nesting_ends_with_one_merge_of_all_and_then_goes_on_with_all_genes():
     options = {"nested": True, "nested_design": 10}
-    optimizer = make_optimizer("map_surrogate", options, WEIGHTS, 5, 0)
+    optimizer = make_optimizer("map_surrogate", options, SearchProblem(WEIGHTS, 5, 0))
     losses = losses_of(optimizer, lambda c: Scored(tasks(c.genome)), 80)
     alone = losses[:5].mean(axis=1).min()
     assert losses[:45].mean(axis=1).min() < 0.5 * alone
@@ -217,7 +218,9 @@ def test_nesting_ends_with_one_merge_of_all_and_then_goes_on_with_all_genes():
 def test_nesting_refuses_genes_without_models_one_objective_and_wrong_preferences():
     with pytest.raises(ConfigError) as caught:
         make_optimizer(
-            "map_surrogate", {"nested": True, "preference": [1.0, 2.0]}, floats(4), 1, 0
+            "map_surrogate",
+            {"nested": True, "preference": [1.0, 2.0]},
+            SearchProblem(floats(4), 1, 0),
         )
     problems = caught.value.problems
     assert [p.partition(":")[0] for p in problems] == [
@@ -235,7 +238,7 @@ def test_nesting_does_not_go_with_proposals_ahead():
 
 @pytest.mark.parametrize("options", [{"asynchronous": True}, {"ahead": 5}], ids=str)
 def test_outcomes_may_be_learned_from_late_or_as_they_arrive(options):
-    optimizer = make_optimizer("map_surrogate", options, floats(3), 2, 0)
+    optimizer = make_optimizer("map_surrogate", options, SearchProblem(floats(3), 2, 0))
     waiting, asked = [], 0
     while asked < CANDIDATES:
         fresh = optimizer.ask(4 - len(waiting))

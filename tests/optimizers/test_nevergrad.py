@@ -11,6 +11,7 @@ from evomerge.core.errors import ConfigError
 from evomerge.core.outcomes import Failed, Scored
 from evomerge.optimizers.nevergrad.nevergrad_search import Losses
 from evomerge.optimizers.registry import make_optimizer
+from evomerge.optimizers.search_problem import SearchProblem
 from evomerge.spaces.genes import ChoiceGene, FloatGene, IntGene, genome_to_unit
 
 FAILED = Failed("merge", "no")
@@ -30,7 +31,9 @@ WORKING = [
 
 
 def made(genes=MIXED, options=None, objectives=1, seed=0, initial=()):
-    return make_optimizer("nevergrad", options or {}, genes, objectives, seed, initial)
+    return make_optimizer(
+        "nevergrad", options or {}, SearchProblem(genes, objectives, seed, initial)
+    )
 
 
 def loss(candidate):
@@ -158,7 +161,7 @@ def test_workers_never_wait_and_every_proposal_is_handed_out(options):
 
 def test_ngopt_beats_random_search_on_mixed_genes():
     def best(name, seed, options):
-        optimizer = make_optimizer(name, options, MIXED, 1, seed)
+        optimizer = make_optimizer(name, options, SearchProblem(MIXED, 1, seed))
         return min(loss(c) for c in searched(optimizer, 160))
 
     ours = statistics.median(best("nevergrad", s, {"budget": 160}) for s in range(5))

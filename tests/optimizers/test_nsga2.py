@@ -8,6 +8,7 @@ import pytest
 from evomerge.core.errors import ConfigError
 from evomerge.core.outcomes import Candidate, Failed, Scored
 from evomerge.optimizers.registry import make_optimizer
+from evomerge.optimizers.search_problem import SearchProblem
 from evomerge.spaces.genes import ChoiceGene, FloatGene, IntGene
 
 FAILED = Failed("merge", "out of memory")
@@ -30,7 +31,7 @@ def bowls(candidate: Candidate) -> Scored:
 
 
 def test_ask_waits_while_members_of_the_generation_are_out():
-    optimizer = make_optimizer("nsga2", {"population": 10}, floats(3), 2, 0)
+    optimizer = make_optimizer("nsga2", {"population": 10}, SearchProblem(floats(3), 2, 0))
     assert len(optimizer.ask(6)) == 6
     assert len(optimizer.ask(6)) == 4
     assert optimizer.ask(6) == []
@@ -42,7 +43,7 @@ def test_ask_waits_while_members_of_the_generation_are_out():
 
 def test_the_first_generation_covers_every_gene_evenly():
     genes = [*floats(2), IntGene("int", 1, 3), ChoiceGene("choice", ("a", "b", "c", "d"))]
-    generation = make_optimizer("nsga2", {"population": 12}, genes, 2, 0).ask(12)
+    generation = make_optimizer("nsga2", {"population": 12}, SearchProblem(genes, 2, 0)).ask(12)
     for name in ("g0", "g1"):
         assert sorted(int(c.genome[name] * 12) for c in generation) == list(range(12))
     assert sorted(c.genome["int"] for c in generation) == [1] * 4 + [2] * 4 + [3] * 4
@@ -51,7 +52,9 @@ def test_the_first_generation_covers_every_gene_evenly():
 
 def test_more_initial_genomes_than_the_population_all_come_first():
     initial = [{"g0": k / 10} for k in range(10)]
-    optimizer = make_optimizer("nsga2", {"population": 4}, floats(1), 2, 0, initial)
+    optimizer = make_optimizer(
+        "nsga2", {"population": 4}, SearchProblem(floats(1), 2, 0, initial)
+    )
     generation = next_generation(optimizer, bowls)
     assert [dict(c.genome) for c in generation] == initial
     assert len(next_generation(optimizer, bowls)) == 4
@@ -59,7 +62,9 @@ def test_more_initial_genomes_than_the_population_all_come_first():
 
 def test_equal_initial_genomes_are_proposed_once():
     initial = [{"g0": 0.5}, {"g0": 0.5}]
-    optimizer = make_optimizer("nsga2", {"population": 6}, floats(1), 2, 0, initial)
+    optimizer = make_optimizer(
+        "nsga2", {"population": 6}, SearchProblem(floats(1), 2, 0, initial)
+    )
     values = [c.genome["g0"] for c in optimizer.ask(6)]
     assert len(values) == 6
     assert values.count(0.5) == 1
@@ -67,7 +72,7 @@ def test_equal_initial_genomes_are_proposed_once():
 
 def test_no_genome_is_proposed_twice():
     genes = [IntGene("a", 0, 5), ChoiceGene("b", ("x", "y", "z")), IntGene("c", 0, 9)]
-    optimizer = make_optimizer("nsga2", {"population": 10}, genes, 2, 0)
+    optimizer = make_optimizer("nsga2", {"population": 10}, SearchProblem(genes, 2, 0))
     genomes = []
     for _ in range(10):
         generation = next_generation(
@@ -79,7 +84,7 @@ def test_no_genome_is_proposed_twice():
 
 def test_a_small_space_is_searched_whole_and_then_finished():
     genes = [ChoiceGene("a", ("x", "y", "z")), IntGene("b", 0, 3)]
-    optimizer = make_optimizer("nsga2", {"population": 5}, genes, 1, 0)
+    optimizer = make_optimizer("nsga2", {"population": 5}, SearchProblem(genes, 1, 0))
     genomes = []
     while optimizer.finished is None:
         generation = next_generation(optimizer, lambda c: Scored((float(c.genome["b"]),)))
@@ -92,7 +97,7 @@ def test_a_small_space_is_searched_whole_and_then_finished():
 def test_children_descend_from_scored_candidates_only():
     options = {"population": 20, "mutation_probability": 0.0}
     genes = [ChoiceGene("mark", tuple(range(1000))), *floats(8)]
-    optimizer = make_optimizer("nsga2", options, genes, 2, 0)
+    optimizer = make_optimizer("nsga2", options, SearchProblem(genes, 2, 0))
     generation = optimizer.ask(20)
     failed = {c.genome["mark"] for c in generation[:6]}
     alive = {c.genome["mark"] for c in generation[6:]}
@@ -114,7 +119,7 @@ def test_choices_are_not_treated_as_ordered():
     """Between parents with the first and the last option, no option in between arises."""
     options = {"population": 20, "mutation_probability": 0.0}
     genes = [ChoiceGene("choice", ("a", "b", "c", "d", "e")), *floats(4)]
-    optimizer = make_optimizer("nsga2", options, genes, 2, 0)
+    optimizer = make_optimizer("nsga2", options, SearchProblem(genes, 2, 0))
 
     def extremes_survive(candidate):
         if candidate.genome["choice"] not in "ae":
@@ -129,7 +134,9 @@ def test_choices_are_not_treated_as_ordered():
 
 def test_parents_of_equal_ints_have_children_of_that_int():
     options = {"population": 60, "mutation_probability": 0.0, "crossover_eta": 1.0}
-    optimizer = make_optimizer("nsga2", options, [IntGene("int", 0, 2), *floats(4)], 2, 0)
+    optimizer = make_optimizer(
+        "nsga2", options, SearchProblem([IntGene("int", 0, 2), *floats(4)], 2, 0)
+    )
 
     def one_survives(candidate):
         x = candidate.genome["g0"]
@@ -144,7 +151,7 @@ def test_of_equally_ranked_parents_the_less_crowded_have_more_children():
     """On a front crowded in the middle, both ends win every tournament that they are in."""
     options = {"population": 20, "crossover_probability": 0.0, "mutation_probability": 0.05}
     genes = [ChoiceGene("mark", tuple(range(100_000))), *floats(100)]
-    optimizer = make_optimizer("nsga2", options, genes, 2, 0)
+    optimizer = make_optimizer("nsga2", options, SearchProblem(genes, 2, 0))
     generation = optimizer.ask(20)
     places = [0.0, *(0.5 + k / 1000 for k in range(18)), 1.0]
     optimizer.tell({c.id: Scored((x, 1 - x)) for c, x in zip(generation, places, strict=True)})
@@ -157,7 +164,7 @@ def test_every_mutated_int_gene_changes_its_value():
     genes = [IntGene(f"i{k}", 0, 1) for k in range(40)]
     options = {"population": 4, "mutation_probability": 1.0, "crossover_probability": 0.0}
     initial = [{f"i{k}": (k + n) % 2 for k in range(40)} for n in range(1)]
-    optimizer = make_optimizer("nsga2", options, genes, 1, 0, initial)
+    optimizer = make_optimizer("nsga2", options, SearchProblem(genes, 1, 0, initial))
     parent = dict(optimizer.ask(4)[0].genome)
     optimizer.tell({0: Scored((0.0,)), 1: FAILED, 2: FAILED, 3: FAILED})
     flipped = {name: 1 - value for name, value in parent.items()}
@@ -165,7 +172,7 @@ def test_every_mutated_int_gene_changes_its_value():
 
 
 def test_the_best_candidate_of_one_objective_is_never_lost():
-    optimizer = make_optimizer("nsga2", {"population": 8}, floats(2), 1, 0)
+    optimizer = make_optimizer("nsga2", {"population": 8}, SearchProblem(floats(2), 1, 0))
     best = float("inf")
     for _ in range(20):
         generation = next_generation(optimizer, lambda c: Scored(bowls(c).losses[:1]))
@@ -175,7 +182,9 @@ def test_the_best_candidate_of_one_objective_is_never_lost():
 
 @pytest.mark.parametrize("objectives", [1, 2, 3, 4, 5])
 def test_one_to_five_objectives_go(objectives):
-    optimizer = make_optimizer("nsga2", {"population": 8}, floats(4), objectives, 0)
+    optimizer = make_optimizer(
+        "nsga2", {"population": 8}, SearchProblem(floats(4), objectives, 0)
+    )
     for _ in range(5):
         generation = next_generation(
             optimizer,
@@ -195,4 +204,4 @@ def test_an_initial_genome_that_does_not_fit_is_a_config_error():
         {"a": 1, "b": "x", "c": 1},
     ):
         with pytest.raises(ConfigError, match="initial genome 0"):
-            make_optimizer("nsga2", {}, genes, 1, 0, [bad])
+            make_optimizer("nsga2", {}, SearchProblem(genes, 1, 0, [bad]))

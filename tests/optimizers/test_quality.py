@@ -12,6 +12,7 @@ from pymoo.optimize import minimize
 from evomerge.core.outcomes import Scored
 from evomerge.core.pareto import hypervolume
 from evomerge.optimizers.registry import make_optimizer
+from evomerge.optimizers.search_problem import SearchProblem
 from evomerge.spaces.genes import ChoiceGene, FloatGene, IntGene
 
 SEEDS = range(7)
@@ -27,7 +28,7 @@ def zdt1(x):
 
 
 def losses_of(name, genes, evaluate, seed, objectives=1, options=None):
-    optimizer = make_optimizer(name, options or {}, genes, objectives, seed)
+    optimizer = make_optimizer(name, options or {}, SearchProblem(genes, objectives, seed))
     losses = []
     while len(losses) < CANDIDATES:
         batch = optimizer.ask(CANDIDATES - len(losses))

@@ -18,6 +18,7 @@ from evomerge.core.outcomes import Scored
 from evomerge.core.pareto import hypervolume
 from evomerge.optimizers.genetic.reference_directions import at_most
 from evomerge.optimizers.registry import make_optimizer
+from evomerge.optimizers.search_problem import SearchProblem
 from evomerge.spaces.genes import ChoiceGene, FloatGene, IntGene
 
 SEEDS = range(5)
@@ -54,7 +55,7 @@ def floats(count):
 
 
 def losses_of(name, genes, evaluate, seed, objectives, options=None):
-    optimizer = make_optimizer(name, options or {}, genes, objectives, seed)
+    optimizer = make_optimizer(name, options or {}, SearchProblem(genes, objectives, seed))
     losses = []
     while len(losses) < CANDIDATES:
         batch = optimizer.ask(CANDIDATES - len(losses))

@@ -8,6 +8,7 @@ import pytest
 
 from evomerge.core.errors import ConfigError
 from evomerge.optimizers.registry import OPTIMIZERS, check_options, make_optimizer
+from evomerge.optimizers.search_problem import SearchProblem
 from evomerge.spaces.genes import FloatGene
 
 GENES = [FloatGene("g", 0.0, 1.0)]
@@ -16,7 +17,7 @@ GENES = [FloatGene("g", 0.0, 1.0)]
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_is_made_with_its_defaults(name):
     assert check_options(name, {}, 1, 1) == []
-    assert len(make_optimizer(name, {}, GENES, 1, 0).ask(1)) == 1
+    assert len(make_optimizer(name, {}, SearchProblem(GENES, 1, 0)).ask(1)) == 1
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -95,17 +96,17 @@ def test_all_problems_are_reported_at_once():
 
 def test_several_objectives_with_cma_es_say_what_to_do():
     with pytest.raises(ConfigError, match=r"use nsga2, or make them one objective.*'tasks:'"):
-        make_optimizer("cma_es", {}, GENES, 2, 0)
+        make_optimizer("cma_es", {}, SearchProblem(GENES, 2, 0))
 
 
 def test_six_objectives_with_nsga2_say_what_to_do():
     with pytest.raises(ConfigError, match="at most 5 objectives, found 6; join some"):
-        make_optimizer("nsga2", {}, GENES, 6, 0)
+        make_optimizer("nsga2", {}, SearchProblem(GENES, 6, 0))
 
 
 def test_make_optimizer_raises_with_every_problem():
     with pytest.raises(ConfigError) as caught:
-        make_optimizer("nsga2", {"popula": 3, "mutation_eta": 0}, GENES, 1, 0)
+        make_optimizer("nsga2", {"popula": 3, "mutation_eta": 0}, SearchProblem(GENES, 1, 0))
     assert len(caught.value.problems) == 2
 
 

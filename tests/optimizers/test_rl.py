@@ -18,6 +18,7 @@ from evomerge.optimizers.rl.policy import (
     Steps,
     log_probabilities,
 )
+from evomerge.optimizers.search_problem import SearchProblem
 from evomerge.spaces.genes import ChoiceGene, FloatGene, IntGene
 
 MOVES = ("e1", "e2", "linear", "ties", "skip", "back")
@@ -46,7 +47,7 @@ def stacked(genome):
 
 
 def losses_of(name, genes, evaluate, seed, candidates, objectives=1, **options):
-    optimizer = make_optimizer(name, options, genes, objectives, seed)
+    optimizer = make_optimizer(name, options, SearchProblem(genes, objectives, seed))
     losses = []
     while len(losses) < candidates and optimizer.finished is None:
         asked = optimizer.ask(min(8, candidates - len(losses)))
@@ -82,7 +83,7 @@ def test_it_learns_from_outcomes_as_they_arrive():
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_a_small_space_is_searched_whole_and_then_finished(asynchronous):
     genes = [IntGene("i", 0, 4), ChoiceGene("c", ("a", "b", "c"))]
-    optimizer = make_optimizer("rl", {"asynchronous": asynchronous}, genes, 1, 0)
+    optimizer = make_optimizer("rl", {"asynchronous": asynchronous}, SearchProblem(genes, 1, 0))
     seen = []
     while optimizer.finished is None:
         for candidate in optimizer.ask(3):
@@ -140,7 +141,7 @@ def test_the_map_is_by_layer_where_moves_go_back():
 
 @pytest.mark.parametrize("genes", [mixed_genes(), moves(6), moves(130)], ids=len)
 def test_a_drawn_action_has_the_probability_that_its_observation_gives(genes):
-    optimizer = make_optimizer("rl", {}, genes, 1, 3)
+    optimizer = make_optimizer("rl", {}, SearchProblem(genes, 1, 3))
     rng = np.random.default_rng(1)
     for _ in range(4):  # so that the policy is no longer even
         optimizer.tell({c.id: Scored((rng.random(),)) for c in optimizer.ask(8)})
@@ -215,14 +216,14 @@ def test_rewards_are_ranks_so_that_the_scale_of_losses_does_not_matter():
 
 
 def test_a_failed_candidate_has_the_least_reward_and_equals_have_none():
-    optimizer = make_optimizer("rl", {}, moves(8), 2, 1)
+    optimizer = make_optimizer("rl", {}, SearchProblem(moves(8), 2, 1))
     rewards = optimizer._rewards(
         [Scored((1.0, 5.0)), Failed("merge", "no"), Scored((2.0, 1.0)), Scored((0.0, 0.0))]
     )
     assert rewards.argmin() == 1
     assert rewards.argmax() == 3
     assert rewards[0] == pytest.approx(rewards[2])
-    flat = make_optimizer("rl", {}, moves(8), 1, 1)
+    flat = make_optimizer("rl", {}, SearchProblem(moves(8), 1, 1))
     assert not flat._rewards([Scored((0.5,))] * 8).any()
 
 

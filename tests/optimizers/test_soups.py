@@ -9,6 +9,7 @@ from landscapes import parameter_space
 from evomerge.core.errors import ConfigError
 from evomerge.core.outcomes import Failed, Scored
 from evomerge.optimizers.registry import make_optimizer
+from evomerge.optimizers.search_problem import SearchProblem
 from evomerge.spaces.genes import ChoiceGene, FloatGene
 
 FAILED = Failed("merge", "no")
@@ -17,7 +18,7 @@ ABC = [FloatGene(f"{name}.weight", 0.0, 1.0) for name in "abc"]
 
 def searched(genes, evaluate, objectives=1, initial=(), **options):
     """Every candidate's genome with its outcome, and the optimizer when it has finished."""
-    optimizer = make_optimizer("soups", options, genes, objectives, 0, initial)
+    optimizer = make_optimizer("soups", options, SearchProblem(genes, objectives, 0, initial))
     found = []
     while optimizer.finished is None:
         asked = optimizer.ask(1000)
@@ -74,7 +75,7 @@ def test_the_heuristic_keeps_the_best_coefficient_and_not_the_last():
 
 
 def test_all_coefficients_of_a_step_are_proposed_together():
-    optimizer = make_optimizer("soups", {"method": "heuristic"}, ABC, 1, 0)
+    optimizer = make_optimizer("soups", {"method": "heuristic"}, SearchProblem(ABC, 1, 0))
     alone = optimizer.ask(1000)
     assert len(alone) == 3
     optimizer.tell({c.id: Scored((float(c.id),)) for c in alone})
@@ -156,7 +157,7 @@ def test_several_objectives_are_compared_by_their_ranks_whatever_their_scale():
 
 def test_a_space_without_numbers_is_refused_with_what_to_do():
     with pytest.raises(ConfigError, match=r"no number gene.*give 'weight' a range"):
-        make_optimizer("soups", {}, [ChoiceGene("move 1", ("a", "b"))], 1, 0)
+        make_optimizer("soups", {}, SearchProblem([ChoiceGene("move 1", ("a", "b"))], 1, 0))
 
 
 @pytest.mark.parametrize("method", ["greedy", "heuristic"])
@@ -176,7 +177,7 @@ def test_soups_beat_as_many_random_draws_where_averaging_some_models_helps(metho
         if name == "soups":
             found, _ = searched(genes, evaluate, method=method)
         else:
-            asked = make_optimizer("random", {}, genes, 1, seed).ask(candidates)
+            asked = make_optimizer("random", {}, SearchProblem(genes, 1, seed)).ask(candidates)
             found = [(c.genome, evaluate(c.genome)) for c in asked]
         return min(outcome.losses[0] for _, outcome in found), len(found)
 

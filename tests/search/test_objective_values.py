@@ -14,6 +14,7 @@ from evomerge.core.outcomes import Failed
 from evomerge.core.responses import ItemResponses
 from evomerge.fitness.estimate import MeanEstimator
 from evomerge.optimizers.registry import make_optimizer
+from evomerge.optimizers.search_problem import SearchProblem
 from evomerge.search.budget import Budget
 from evomerge.search.loop import Parts, Search
 from evomerge.search.observer import Observer
@@ -69,7 +70,9 @@ class Study:
         space = parameter_space()
         parts = Parts(
             space=space,
-            optimizer=make_optimizer("random", {}, space.genes, len(self.aims), 3, []),
+            optimizer=make_optimizer(
+                "random", {}, SearchProblem(space.genes, len(self.aims), 3, [])
+            ),
             scoring=Scoring(
                 objectives=self.aims,
                 estimator=self.scoring.pop("estimator", MeanEstimator()),

@@ -1,6 +1,7 @@
 """Paths through the layers of several models."""
 
 import itertools
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,10 +36,10 @@ def space_of(models: SourceModels | None = None, **spec: object) -> DataFlowSpac
     return DataFlowSpace(DataFlowSpec.model_validate(spec), models or models_of(), {})
 
 
-def genome_of(space: DataFlowSpace, on: dict[str, float], **other: float) -> dict[str, float]:
-    """Gates by slot, the others off; scales of 1, keys in order; then what is given."""
+def genome_of(space: DataFlowSpace, on: Collection[str], **other: float) -> dict[str, float]:
+    """Slots that are on; scales of 1, keys in order; then what is given."""
     slots = [gene.name for gene in space.genes if gene.name.startswith("gate ")]
-    genome = {name: on.get(name.removeprefix("gate "), -1.0) for name in slots}
+    genome: dict[str, float] = {name: int(name.removeprefix("gate ") in on) for name in slots}
     for place, name in enumerate(n.replace("gate", "key", 1) for n in slots):
         genome[name] = place / len(slots)
     genome |= {g.name: 1.0 for g in space.genes if g.name.startswith("scale ")}
@@ -87,20 +88,21 @@ def with_genomes(draw, **kinds):
     return space, genome_from_unit(space.genes, draw(points(space)))
 
 
-def slots_on(space: DataFlowSpace, genome) -> list[tuple[tuple[str, int], float, float]]:
-    """The slots with a gate above 0: layer, gate, and key; in the order of the slots."""
+def slots_on(genome) -> list[tuple[tuple[str, int], float]]:
+    """The slots that are on: layer and key; in the order of the path."""
     found = []
     for name, value in genome.items():
-        if name.startswith("gate ") and value > 0:
+        if name.startswith("gate ") and value == 1:
             source, layer = name.split(" ")[2].split(".")
-            key = genome.get(name.replace("gate", "key", 1), 0.0)
-            found.append(((source, int(layer)), value, key))
-    return found
+            found.append(
+                ((source, int(layer)), genome.get(name.replace("gate", "key", 1), 0.0))
+            )
+    return sorted(found, key=lambda slot: slot[1])
 
 
 def test_slots_that_are_on_follow_one_another_between_the_first_sources_ends():
     space = space_of(repeats=2)
-    genome = genome_of(space, {"1 e1.1": 0.1, "1 e2.2": 0.9, "2 e1.1": 0.5, "2 e2.3": 0.2})
+    genome = genome_of(space, {"1 e1.1", "1 e2.2", "2 e1.1", "2 e2.3"})
     path = [("e1", 0), ("e1", 1), ("e2", 2), ("e1", 1), ("e2", 3), ("e1", 3)]
     assert path_of(space.decode(genome)) == path
 
@@ -115,39 +117,51 @@ def test_every_layer_but_the_kept_ends_has_a_slot_in_each_repetition():
     assert len(sakana.genes) == 192 + 64**2
 
 
-def test_where_more_are_on_than_there_is_room_the_smallest_gates_are_left_out():
+def test_where_more_are_on_than_there_is_room_the_path_ends_early():
+    on = ["1 e1.1", "1 e1.2", "1 e2.0", "1 e2.3"]
     space = space_of(most_layers=4)
-    on = {"1 e1.1": 0.3, "1 e1.2": 0.2, "1 e2.0": 0.1, "1 e2.3": 0.9}
     found = path_of(space.decode(genome_of(space, on)))
+    assert found == [("e1", 0), ("e1", 1), ("e1", 2), ("e1", 3)]
+    space = space_of(most_layers=4, order="permuted")
+    found = path_of(space.decode(genome_of(space, on, **{"key 1 e2.3": 0.05})))
     assert found == [("e1", 0), ("e1", 1), ("e2", 3), ("e1", 3)]
-    equal = path_of(space.decode(genome_of(space, dict.fromkeys(on, 0.5))))
-    assert equal == [("e1", 0), ("e1", 1), ("e1", 2), ("e1", 3)]
+
+
+@given(with_genomes())
+def test_while_there_is_room_another_gate_is_another_recipe(drawn):
+    space, genome = drawn
+    gates = [name for name in genome if name.startswith("gate ")]
+    ends = 2 * space._slots.keep_ends
+    if not 1 < sum(genome[name] for name in gates) < space.most_layers - ends:
+        return
+    recipe = space.decode(genome)
+    for name in gates:
+        assert space.decode(genome | {name: 1 - genome[name]}).digest != recipe.digest
 
 
 def test_keys_order_the_slots_of_a_permuted_path():
     space = space_of(order="permuted")
     keys = {"key 1 e1.1": 0.9, "key 1 e2.2": 0.2, "key 1 e2.0": 0.5}
-    on = dict.fromkeys(["1 e1.1", "1 e2.2", "1 e2.0"], 1.0)
+    on = ["1 e1.1", "1 e2.2", "1 e2.0"]
     found = path_of(space.decode(genome_of(space, on, **keys)))
     assert found == [("e1", 0), ("e2", 2), ("e2", 0), ("e1", 1), ("e1", 3)]
 
 
-def test_without_ends_the_strongest_slot_stands_where_none_is_on():
+def test_without_ends_the_first_slot_stands_where_none_is_on():
     space = space_of(keep_ends=False)
-    genome = genome_of(space, {"1 e2.1": -0.5})
-    assert path_of(space.decode(genome)) == [("e2", 1)]
+    assert path_of(space.decode(genome_of(space, []))) == [("e1", 0)]
 
 
 def test_tensors_outside_of_layers_are_the_first_sources():
     space = space_of(sources=["e2", "base"])
-    recipe = space.decode(genome_of(space, {"1 base.1": 1.0}))
+    recipe = space.decode(genome_of(space, ["1 base.1"]))
     for name in ("model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"):
         assert [*recipe.rule_for(name).models] == ["e2"]
 
 
 def test_neighbours_of_one_source_share_slice_and_rule():
     space = space_of(scales="slots")
-    on = dict.fromkeys(["1 e1.1", "1 e1.2", "1 e2.1", "1 e2.2"], 1.0)
+    on = ["1 e1.1", "1 e1.2", "1 e2.1", "1 e2.2"]
     recipe = space.decode(genome_of(space, on, **{"scale 1 e1.2": 2.0}))
     assert [part.layers for part in recipe.slices] == [
         {"e1": (0, 3)},
@@ -161,7 +175,7 @@ def test_neighbours_of_one_source_share_slice_and_rule():
 
 def test_a_layer_and_all_after_it_add_to_the_hidden_state_divided_by_the_scale():
     space = space_of(scales="slots")
-    on = {"1 e1.1": 1.0, "1 e2.3": 1.0}
+    on = ["1 e1.1", "1 e2.3"]
     genome = genome_of(space, on, **{"scale 1 e1.1": 2.0, "scale last": 0.8})
     recipe = space.decode(genome)
     for part in ("self_attn.o_proj", "mlp.down_proj"):
@@ -172,7 +186,7 @@ def test_a_layer_and_all_after_it_add_to_the_hidden_state_divided_by_the_scale()
 
 def test_scales_of_one_leave_no_trace():
     plain, scaled = space_of(), space_of(scales="slots")
-    on = {"1 e1.1": 1.0, "1 e2.3": 1.0}
+    on = ["1 e1.1", "1 e2.3"]
     recipes = [space.decode(genome_of(space, on)) for space in (plain, scaled)]
     assert recipes[0].digest == recipes[1].digest
 
@@ -187,9 +201,9 @@ def test_a_network_of_zeros_scales_nothing():
     space = space_of(scales="network", hidden=2)
     zeros = dict.fromkeys([g.name for g in space.genes if g.name.startswith("scale ")], 0.0)
     assert len(zeros) == 5 * 2 + 1
-    recipe = space.decode(genome_of(space, {"1 e2.2": 1.0}, **zeros))
+    recipe = space.decode(genome_of(space, ["1 e2.2"], **zeros))
     assert {rule.scale for rule in recipe.rules} == {1.0}
-    turned = space.decode(genome_of(space, {"1 e2.2": 1.0}, **zeros | {"scale out bias": 1.0}))
+    turned = space.decode(genome_of(space, ["1 e2.2"], **zeros | {"scale out bias": 1.0}))
     largest = 2**0.9950547  # tanh 3
     assert factors_of(turned, "o_proj", 4) == pytest.approx([1, 1 / largest, 1 / largest**2])
 
@@ -213,28 +227,21 @@ def test_the_path_is_the_slots_that_are_on_in_their_order_or_by_key(drawn):
     if ends:
         assert (found[0], found[-1]) == ((first, 0), (first, depth - 1))
         found = found[1:-1]
-    on = slots_on(space, genome)
-    room = space.most_layers - ends
-    if len(on) > room:
-        least = sorted((gate for _, gate, _ in on), reverse=True)[room - 1]
-        above = [layer for layer, gate, _ in on if gate > least]
-        assert len(found) == room
-        assert not [layer for layer in above if found.count(layer) < above.count(layer)]
-    elif on or ends:
-        assert found == [layer for layer, _, _ in sorted(on, key=lambda slot: slot[2])]
-    else:
-        assert len(found) == 1
+    on = [layer for layer, _ in slots_on(genome)][: space.most_layers - ends]
+    assert found == (on if on or ends else [(first, 0)])
 
 
 @given(with_genomes(scales=("slots", "matrix")))
 def test_factors_are_the_inverse_of_the_running_product_of_scales(drawn):
     space, genome = drawn
-    on = slots_on(space, genome)
+    on = slots_on(genome)
     if not 0 < len(on) <= space.most_layers - 2 * space._slots.keep_ends:
         return
     recipe = space.decode(genome)
     path = path_of(recipe, space._models.layers)
-    names = [n.removeprefix("gate ") for n in genome if n.startswith("gate ") and genome[n] > 0]
+    names = [
+        n.removeprefix("gate ") for n in genome if n.startswith("gate ") and genome[n] == 1
+    ]
     names.sort(key=lambda name: genome.get(f"key {name}", 0.0))
     if space._slots.keep_ends:
         names = ["first", *names, "last"]
@@ -385,7 +392,7 @@ def test_scaled_layers_answer_as_if_the_hidden_state_were_multiplied(zoo):
     models = SourceModels(sources["base"], (sources["sort"], sources["town"]), 5)
     models = replace(models, output_projections=PROJECTIONS)
     space = space_of(models, scales="slots", repeats=2)
-    on = dict.fromkeys(["1 sort.1", "1 town.2", "2 sort.2", "2 sort.3"], 1.0)
+    on = ["1 sort.1", "1 town.2", "2 sort.2", "2 sort.3"]
     given_ = {"scale 1 sort.1": 1.7, "scale 1 town.2": 0.6, "scale 2 sort.3": 2.0}
     folded = space.decode(genome_of(space, on, **given_, **{"scale last": 1.3}))
     plain = space.decode(genome_of(space, on))

@@ -12,6 +12,7 @@ from spaces.flat_models import ArrayModels, direction, merged_naively, splits_sp
 from evomerge.core.errors import ConfigError
 from evomerge.core.recipe import Recipe
 from evomerge.optimizers.registry import make_optimizer
+from evomerge.optimizers.search_problem import SearchProblem
 from evomerge.recipes.recipe_yaml import recipe_from_yaml, recipe_to_yaml
 from evomerge.spaces.splits_gene import Mutation
 from evomerge.spaces.splits_noise import normals
@@ -155,7 +156,7 @@ def test_drawn_tables_are_cut_in_many_places_and_every_seed_takes_part():
 
 def test_random_search_draws_tables_and_begins_with_what_it_is_given():
     initial = [{GENE.name: GENE.from_unit(0.25)}]
-    optimizer = make_optimizer("random", {}, SPACE.genes, 1, 3, initial)
+    optimizer = make_optimizer("random", {}, SearchProblem(SPACE.genes, 1, 3, initial))
     asked = [candidate.genome[GENE.name] for candidate in optimizer.ask(20)]
     assert asked[0] == initial[0][GENE.name]
     assert sum(len(GENE.table(text).starts) > 1 for text in asked[1:]) > 15

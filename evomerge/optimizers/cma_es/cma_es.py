@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from evomerge.core.outcomes import Failed, Genome, Scored
+from evomerge.core.outcomes import Failed, Scored
 from evomerge.core.streams import stream
 from evomerge.optimizers.cma_es.noise import RankUncertainty
 from evomerge.optimizers.cma_es.options import CmaEsOptions, Covariance
@@ -16,8 +16,8 @@ from evomerge.optimizers.cma_es.restarts import FLAT, Convergence, RestartSchedu
 from evomerge.optimizers.cma_es.strategies import Pycma, Start, Strategy
 from evomerge.optimizers.generational import Generational, Proposal, Told
 from evomerge.optimizers.ranking import best_of, is_feasible, ranks
+from evomerge.optimizers.search_problem import SearchProblem
 from evomerge.optimizers.starting_points import Units, units_of_genomes
-from evomerge.spaces.genes import Gene
 
 _logger = logging.getLogger(__name__)
 
@@ -61,33 +61,25 @@ class CmaEs(Generational):
     that is over are not learned from.
 
     Args:
-        genes: The genes of the search space.
-        objectives: Must be 1.
-        seed: Names the random stream.
+        problem: What is searched, with one loss; its initial genomes are scored first.
         options: Population size, first step, covariance, restarts and noise.
-        initial: Genomes scored first.
     """
 
-    def __init__(
-        self,
-        genes: Sequence[Gene],
-        objectives: int,
-        seed: int,
-        options: CmaEsOptions,
-        initial: Sequence[Genome] = (),
-    ) -> None:
-        super().__init__(genes, objectives, options)
+    def __init__(self, problem: SearchProblem, options: CmaEsOptions) -> None:
+        super().__init__(problem.genes, problem.objectives, options)
         self._options = options
-        self._rng = stream(seed, "optimizer", "cma_es")
+        self._rng = stream(problem.seed, "optimizer", "cma_es")
         # Strategies are not made for one dimension; a coordinate without effect is added.
         self._dimension = max(2, len(self._genes))
         size = options.population or int(4 + 3 * np.log(self._dimension))
         self._schedule = RestartSchedule(options.restarts, size, options.sigma, self._rng)
-        self._noise = RankUncertainty(stream(seed, "optimizer", "cma_es", "re-evaluations"))
+        self._noise = RankUncertainty(
+            stream(problem.seed, "optimizer", "cma_es", "re-evaluations")
+        )
         self._run = -1
         self._generation = 0
         self._begin_run(np.full(self._dimension, 0.5))
-        self._initial: Units = units_of_genomes(genes, initial)
+        self._initial: Units = units_of_genomes(problem.genes, problem.initial)
         self._initial_open = len(self._initial)
         self._gathered: list[Told] = []
         self._ended: str | None = None

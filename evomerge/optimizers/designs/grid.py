@@ -12,6 +12,7 @@ from evomerge.core.streams import stream
 from evomerge.optimizers.contract import Optimizer
 from evomerge.optimizers.designs.options import GridOptions
 from evomerge.optimizers.open_candidates import OpenCandidates
+from evomerge.optimizers.search_problem import SearchProblem
 from evomerge.optimizers.starting_points import units_of_genomes
 from evomerge.spaces.genes import ChoiceGene, Gene, IntGene, genome_from_unit
 
@@ -34,31 +35,23 @@ class Grid(Optimizer):
     a budget which ends early has still seen all parts of the space.
 
     Args:
-        genes: The genes of the search space.
-        objectives: Losses a scored candidate has.
-        seed: Names the random stream of the order.
+        problem: What is searched; its initial genomes are proposed before the grid, and left
+            out of it.
         options: How many points or levels, and their order.
-        initial: Genomes proposed before the grid, and left out of it.
     """
 
-    def __init__(
-        self,
-        genes: Sequence[Gene],
-        objectives: int,
-        seed: int,
-        options: GridOptions,
-        initial: Sequence[Genome] = (),
-    ) -> None:
-        self._genes = tuple(genes)
-        self._candidates = OpenCandidates(objectives)
-        rng = stream(seed, "optimizer", "grid")
-        counts = _levels(genes, options)
-        self._levels = [_values(g, n) for g, n in zip(genes, counts, strict=True)]
+    def __init__(self, problem: SearchProblem, options: GridOptions) -> None:
+        self._genes = tuple(problem.genes)
+        self._candidates = OpenCandidates(problem.objectives)
+        rng = stream(problem.seed, "optimizer", "grid")
+        counts = _levels(problem.genes, options)
+        self._levels = [_values(g, n) for g, n in zip(problem.genes, counts, strict=True)]
         lengths = [len(values) for values in self._levels]
         coarse = options.order == "coarse_first"
         self._places = _coarse_first(lengths, rng) if coarse else _shuffled(lengths, rng)
         first = [
-            genome_from_unit(genes, row) for row in units_of_genomes(genes, initial).tolist()
+            genome_from_unit(problem.genes, row)
+            for row in units_of_genomes(problem.genes, problem.initial).tolist()
         ]
         self._points = itertools.chain(first, self._grid({_key(genome) for genome in first}))
         self._next = next(self._points, None)

@@ -1,6 +1,6 @@
 """Random search: genomes drawn uniformly and independently, the baseline to beat."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from typing_extensions import override
 
@@ -9,8 +9,9 @@ from evomerge.core.streams import stream
 from evomerge.optimizers.contract import Optimizer
 from evomerge.optimizers.designs.options import RandomSearchOptions
 from evomerge.optimizers.open_candidates import OpenCandidates
+from evomerge.optimizers.search_problem import SearchProblem
 from evomerge.optimizers.starting_points import units_of_genomes
-from evomerge.spaces.genes import Gene, genome_from_unit
+from evomerge.spaces.genes import genome_from_unit
 from evomerge.spaces.splits_gene import SplitsGene
 
 
@@ -22,25 +23,19 @@ class RandomSearch(Optimizer):
     ``ask`` always gives as many as asked for, and what is told has no effect.
 
     Args:
-        genes: The genes of the search space.
-        objectives: Losses a scored candidate has.
-        seed: Names the random stream.
+        problem: What is searched; its initial genomes are proposed before the first draw.
         options: None to set.
-        initial: Genomes proposed before the first draw.
     """
 
     def __init__(
         self,
-        genes: Sequence[Gene],
-        objectives: int,
-        seed: int,
+        problem: SearchProblem,
         options: RandomSearchOptions,  # noqa: ARG002 - all optimizers are built alike
-        initial: Sequence[Genome] = (),
     ) -> None:
-        self._genes = tuple(genes)
-        self._candidates = OpenCandidates(objectives)
-        self._rng = stream(seed, "optimizer", "random")
-        self._initial = units_of_genomes(genes, initial).tolist()
+        self._genes = tuple(problem.genes)
+        self._candidates = OpenCandidates(problem.objectives)
+        self._rng = stream(problem.seed, "optimizer", "random")
+        self._initial = units_of_genomes(problem.genes, problem.initial).tolist()
 
     @override
     def ask(self, count: int) -> list[Candidate]:

@@ -1,18 +1,19 @@
 """Sobol points: a sequence that covers the space evenly at every length."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from scipy.stats import qmc
 from typing_extensions import override
 
 from evomerge.core.errors import ConfigError
-from evomerge.core.outcomes import Candidate, Genome, Outcome
+from evomerge.core.outcomes import Candidate, Outcome
 from evomerge.core.streams import stream
 from evomerge.optimizers.contract import Optimizer
 from evomerge.optimizers.designs.options import SobolOptions
 from evomerge.optimizers.open_candidates import OpenCandidates
+from evomerge.optimizers.search_problem import SearchProblem
 from evomerge.optimizers.starting_points import units_of_genomes
-from evomerge.spaces.genes import Gene, genome_from_unit
+from evomerge.spaces.genes import genome_from_unit
 
 _POINTS_AT_ONCE = 64
 """A power of two, as the points are even in such numbers."""
@@ -26,11 +27,8 @@ class Sobol(Optimizer):
     many as asked for, and what is told has no effect.
 
     Args:
-        genes: The genes of the search space.
-        objectives: Losses a scored candidate has.
-        seed: Names the random stream of the scrambling.
+        problem: What is searched; its initial genomes are proposed before the first point.
         options: None to set.
-        initial: Genomes proposed before the first point.
 
     Raises:
         ConfigError: There are more genes than Sobol's numbers are known for.
@@ -38,22 +36,21 @@ class Sobol(Optimizer):
 
     def __init__(
         self,
-        genes: Sequence[Gene],
-        objectives: int,
-        seed: int,
+        problem: SearchProblem,
         options: SobolOptions,  # noqa: ARG002 - all optimizers are built alike
-        initial: Sequence[Genome] = (),
     ) -> None:
-        if len(genes) > qmc.Sobol.MAXDIM:
+        if len(problem.genes) > qmc.Sobol.MAXDIM:
             raise ConfigError(
                 f"optimizer.name: sobol takes at most {qmc.Sobol.MAXDIM} genes, found "
-                f"{len(genes)}; use random."
+                f"{len(problem.genes)}; use random."
             )
-        self._genes = tuple(genes)
-        self._candidates = OpenCandidates(objectives)
-        rng = stream(seed, "optimizer", "sobol")
-        self._sequence = qmc.Sobol(len(genes), scramble=True, seed=rng)
-        self._waiting: list[list[float]] = units_of_genomes(genes, initial).tolist()
+        self._genes = tuple(problem.genes)
+        self._candidates = OpenCandidates(problem.objectives)
+        rng = stream(problem.seed, "optimizer", "sobol")
+        self._sequence = qmc.Sobol(len(problem.genes), scramble=True, seed=rng)
+        self._waiting: list[list[float]] = units_of_genomes(
+            problem.genes, problem.initial
+        ).tolist()
 
     @override
     def ask(self, count: int) -> list[Candidate]:

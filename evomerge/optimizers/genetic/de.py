@@ -1,18 +1,16 @@
 """Differential evolution (Storn and Price 1997) for one objective and genes of mixed type."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from evomerge.core.outcomes import Genome, Scored
+from evomerge.core.outcomes import Scored
 from evomerge.optimizers.generational import Proposal
 from evomerge.optimizers.genetic.options import DeOptions
 from evomerge.optimizers.genetic.places import Places, place_of
 from evomerge.optimizers.genetic.variation import at_least
+from evomerge.optimizers.search_problem import SearchProblem
 from evomerge.optimizers.starting_points import Units
-from evomerge.spaces.genes import Gene
 
 _DONORS = 3
 
@@ -35,24 +33,15 @@ class De(Places):
     * With fewer scored parents than differences need, the same parent serves twice.
 
     Args:
-        genes: The genes of the search space.
-        objectives: Must be 1.
-        seed: Names the random stream.
+        problem: What is searched, with one loss; its initial genomes are proposed in the
+            first generation, which a Latin hypercube fills up.
         options: Population size, strategy, and factors on differences.
-        initial: Genomes proposed in the first generation; a Latin hypercube fills it up.
     """
 
     _stream = "de"
 
-    def __init__(
-        self,
-        genes: Sequence[Gene],
-        objectives: int,
-        seed: int,
-        options: DeOptions,
-        initial: Sequence[Genome] = (),
-    ) -> None:
-        super().__init__(genes, objectives, seed, options, initial)
+    def __init__(self, problem: SearchProblem, options: DeOptions) -> None:
+        super().__init__(problem, options)
         self._options = options
         self._make_places(options.population)
         self._begin()

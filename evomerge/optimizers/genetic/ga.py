@@ -1,15 +1,12 @@
 """A genetic algorithm (mu + lambda) for one objective and genes of mixed type."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from evomerge.core.outcomes import Genome
 from evomerge.optimizers.genetic.options import GaOptions
 from evomerge.optimizers.genetic.survivors import Indices, Members, SurvivalOfTheBest
-from evomerge.spaces.genes import Gene
+from evomerge.optimizers.search_problem import SearchProblem
 
 
 class Ga(SurvivalOfTheBest):
@@ -20,24 +17,15 @@ class Ga(SurvivalOfTheBest):
     so the population drifts across a plateau instead of staying where it came upon it.
 
     Args:
-        genes: The genes of the search space.
-        objectives: Must be 1.
-        seed: Names the random stream.
+        problem: What is searched, with one loss; its initial genomes are proposed in the
+            first generation, which a Latin hypercube fills up.
         options: Population size, crossover and mutation.
-        initial: Genomes proposed in the first generation; a Latin hypercube fills it up.
     """
 
     _stream = "ga"
 
-    def __init__(
-        self,
-        genes: Sequence[Gene],
-        objectives: int,
-        seed: int,
-        options: GaOptions,
-        initial: Sequence[Genome] = (),
-    ) -> None:
-        super().__init__(genes, objectives, seed, options, initial)
+    def __init__(self, problem: SearchProblem, options: GaOptions) -> None:
+        super().__init__(problem, options)
         self._begin()
 
     @override

@@ -8,13 +8,13 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 from typing_extensions import override
 
-from evomerge.core.outcomes import Genome, Scored
+from evomerge.core.outcomes import Scored
 from evomerge.optimizers.generational import Proposal, Told
 from evomerge.optimizers.genetic.options import MoeadOptions
 from evomerge.optimizers.genetic.places import Places, place_of
 from evomerge.optimizers.genetic.reference_directions import Directions, at_most, rescaled
+from evomerge.optimizers.search_problem import SearchProblem
 from evomerge.optimizers.starting_points import Units
-from evomerge.spaces.genes import Gene
 
 _LEAST_WEIGHT = 1e-3
 """Stands for a weight of 0, at which the best value of an objective would be all or nothing."""
@@ -41,35 +41,26 @@ class Moead(Places):
       a cellular genetic algorithm.
 
     Args:
-        genes: The genes of the search space.
-        objectives: Number of losses, any.
-        seed: Names the random stream.
+        problem: What is searched; its initial genomes are proposed in the first generation,
+            which a Latin hypercube fills up.
         options: Subproblems, neighbours, crossover and mutation.
-        initial: Genomes proposed in the first generation; a Latin hypercube fills it up.
     """
 
     _stream = "moead"
 
-    def __init__(
-        self,
-        genes: Sequence[Gene],
-        objectives: int,
-        seed: int,
-        options: MoeadOptions,
-        initial: Sequence[Genome] = (),
-    ) -> None:
-        super().__init__(genes, objectives, seed, options, initial)
+    def __init__(self, problem: SearchProblem, options: MoeadOptions) -> None:
+        super().__init__(problem, options)
         self._options = options
-        if objectives == 1:
+        if problem.objectives == 1:
             self._directions = np.ones((options.population, 1))
         else:
-            self._directions = at_most(objectives, options.population)
+            self._directions = at_most(problem.objectives, options.population)
         self._make_places(len(self._directions))
         default = max(3, round(self._count * _NEIGHBOURS))
         nearest = np.argsort(_distances(self._directions), axis=1, kind="stable")
         self._neighbours = nearest[:, : options.neighbours or default]
-        self._ideal = np.full(objectives, np.inf)
-        self._nadir = np.full(objectives, -np.inf)
+        self._ideal = np.full(problem.objectives, np.inf)
+        self._nadir = np.full(problem.objectives, -np.inf)
         self._begin()
 
     @override

@@ -1,7 +1,5 @@
 """NSGA-II (Deb et al. 2002) for one or several objectives and genes of mixed type."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 from pymoo.core.population import Population
@@ -9,10 +7,9 @@ from pymoo.core.problem import Problem
 from pymoo.operators.survival.rank_and_crowding import RankAndCrowding
 from typing_extensions import override
 
-from evomerge.core.outcomes import Genome
 from evomerge.optimizers.genetic.options import Nsga2Options
 from evomerge.optimizers.genetic.survivors import Indices, Members, SurvivalOfTheBest
-from evomerge.spaces.genes import Gene
+from evomerge.optimizers.search_problem import SearchProblem
 
 
 class Nsga2(SurvivalOfTheBest):
@@ -23,25 +20,18 @@ class Nsga2(SurvivalOfTheBest):
     differs from the textbook.
 
     Args:
-        genes: The genes of the search space.
-        objectives: Number of losses; beyond five nearly every candidate is non-dominated.
-        seed: Names the random stream.
+        problem: What is searched; its initial genomes are proposed in the first generation,
+            which a Latin hypercube fills up.
         options: Population size, crossover and mutation.
-        initial: Genomes proposed in the first generation; a Latin hypercube fills it up.
     """
 
     _stream = "nsga2"
 
-    def __init__(
-        self,
-        genes: Sequence[Gene],
-        objectives: int,
-        seed: int,
-        options: Nsga2Options,
-        initial: Sequence[Genome] = (),
-    ) -> None:
-        super().__init__(genes, objectives, seed, options, initial)
-        self._problem = Problem(n_var=len(genes), n_obj=objectives, n_ieq_constr=1)
+    def __init__(self, problem: SearchProblem, options: Nsga2Options) -> None:
+        super().__init__(problem, options)
+        self._problem = Problem(
+            n_var=len(problem.genes), n_obj=problem.objectives, n_ieq_constr=1
+        )
         self._survival = RankAndCrowding()
         self._begin()
 

@@ -1,7 +1,6 @@
 """NSGA-III (Deb and Jain 2014) for many objectives and genes of mixed type."""
 
 import warnings
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +9,6 @@ from pymoo.core.population import Population
 from pymoo.core.problem import Problem
 from typing_extensions import override
 
-from evomerge.core.outcomes import Genome
 from evomerge.optimizers.genetic.options import Nsga3Options
 from evomerge.optimizers.genetic.reference_directions import at_most, directions_of, rescaled
 from evomerge.optimizers.genetic.survivors import (
@@ -19,7 +17,7 @@ from evomerge.optimizers.genetic.survivors import (
     SurvivalOfTheBest,
     stands_better,
 )
-from evomerge.spaces.genes import Gene
+from evomerge.optimizers.search_problem import SearchProblem
 
 
 class Nsga3(SurvivalOfTheBest):
@@ -40,31 +38,24 @@ class Nsga3(SurvivalOfTheBest):
       fits; with four objectives and more it may have an inner layer.
 
     Args:
-        genes: The genes of the search space.
-        objectives: Number of losses, any.
-        seed: Names the random stream.
+        problem: What is searched; its initial genomes are proposed in the first generation,
+            which a Latin hypercube fills up.
         options: Population size, directions, crossover and mutation.
-        initial: Genomes proposed in the first generation; a Latin hypercube fills it up.
     """
 
     _stream = "nsga3"
 
-    def __init__(
-        self,
-        genes: Sequence[Gene],
-        objectives: int,
-        seed: int,
-        options: Nsga3Options,
-        initial: Sequence[Genome] = (),
-    ) -> None:
-        super().__init__(genes, objectives, seed, options, initial)
+    def __init__(self, problem: SearchProblem, options: Nsga3Options) -> None:
+        super().__init__(problem, options)
         if options.partitions is None:
-            self._directions = at_most(objectives, options.population)
+            self._directions = at_most(problem.objectives, options.population)
         else:
-            self._directions = directions_of(objectives, options.partitions)
+            self._directions = directions_of(problem.objectives, options.partitions)
         self._size = max(options.population, len(self._directions))
-        self._problem = Problem(n_var=len(genes), n_obj=objectives, n_ieq_constr=1)
-        self._ideal = np.full(objectives, np.inf)
+        self._problem = Problem(
+            n_var=len(problem.genes), n_obj=problem.objectives, n_ieq_constr=1
+        )
+        self._ideal = np.full(problem.objectives, np.inf)
         self._niche = np.empty(0)
         self._begin()
 

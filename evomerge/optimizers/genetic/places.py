@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from evomerge.core.outcomes import Genome, Scored
+from evomerge.core.outcomes import Scored
 from evomerge.core.streams import stream
 from evomerge.optimizers.generational import Generational, Proposal, Told
 from evomerge.optimizers.genetic.options import GeneticOptions
 from evomerge.optimizers.genetic.variation import ATTEMPTS, UnseenGenomes, Variation
 from evomerge.optimizers.options import Parallel
+from evomerge.optimizers.search_problem import SearchProblem
 from evomerge.optimizers.starting_points import Units, units_of_genomes
-from evomerge.spaces.genes import Gene
 
 
 class Places(Generational):
@@ -34,32 +34,23 @@ class Places(Generational):
     A subclass sets ``_count`` and calls ``_begin`` at the end of its own ``__init__``.
 
     Args:
-        genes: The genes of the search space.
-        objectives: Number of losses.
-        seed: Names the random stream.
+        problem: What is searched; its initial genomes are proposed in the first generation,
+            which a Latin hypercube fills up.
         options: What is proposed ahead, or whether it is asynchronous.
-        initial: Genomes proposed in the first generation; a Latin hypercube fills it up.
     """
 
     _stream: ClassVar[str]
 
-    def __init__(
-        self,
-        genes: Sequence[Gene],
-        objectives: int,
-        seed: int,
-        options: Parallel,
-        initial: Sequence[Genome],
-    ) -> None:
-        super().__init__(genes, objectives, options)
+    def __init__(self, problem: SearchProblem, options: Parallel) -> None:
+        super().__init__(problem.genes, problem.objectives, options)
         self._parallel = options
-        self._rng = stream(seed, "optimizer", self._stream)
+        self._rng = stream(problem.seed, "optimizer", self._stream)
         operators = options if isinstance(options, GeneticOptions) else GeneticOptions()
-        self._variation = Variation(genes, self._rng, operators)
-        self._unseen = UnseenGenomes(genes)
-        self._initial = units_of_genomes(genes, initial)
+        self._variation = Variation(problem.genes, self._rng, operators)
+        self._unseen = UnseenGenomes(problem.genes, problem.expressed)
+        self._initial = units_of_genomes(problem.genes, problem.initial)
         self._turns: list[int] = []
-        self._objectives = objectives
+        self._objectives = problem.objectives
         self._make_places(0)
 
     def _make_places(self, count: int) -> None:

@@ -1,18 +1,15 @@
 """SMS-EMOA (Beume, Naujoks and Emmerich 2007): survival by contribution to hypervolume."""
 
-from collections.abc import Sequence
-
 import moocore
 import numpy as np
 from numpy.typing import NDArray
 from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
 from typing_extensions import override
 
-from evomerge.core.outcomes import Genome
 from evomerge.optimizers.genetic.options import SmsEmoaOptions
 from evomerge.optimizers.genetic.reference_directions import rescaled, steps_within
 from evomerge.optimizers.genetic.survivors import Indices, Members, SurvivalOfTheBest
-from evomerge.spaces.genes import Gene
+from evomerge.optimizers.search_problem import SearchProblem
 
 
 class SmsEmoa(SurvivalOfTheBest):
@@ -33,26 +30,17 @@ class SmsEmoa(SurvivalOfTheBest):
     ``asynchronous``; with several workers set one of them.
 
     Args:
-        genes: The genes of the search space.
-        objectives: Number of losses; the time for contributions grows quickly with it.
-        seed: Names the random stream.
+        problem: What is searched; its initial genomes are proposed in the first generation,
+            which a Latin hypercube fills up.
         options: Population size, crossover and mutation.
-        initial: Genomes proposed in the first generation; a Latin hypercube fills it up.
     """
 
     _stream = "sms_emoa"
     _one_child_at_a_time = True
 
-    def __init__(
-        self,
-        genes: Sequence[Gene],
-        objectives: int,
-        seed: int,
-        options: SmsEmoaOptions,
-        initial: Sequence[Genome] = (),
-    ) -> None:
-        super().__init__(genes, objectives, seed, options, initial)
-        self._beyond = 1 + 1 / steps_within(objectives, options.population)
+    def __init__(self, problem: SearchProblem, options: SmsEmoaOptions) -> None:
+        super().__init__(problem, options)
+        self._beyond = 1 + 1 / steps_within(problem.objectives, options.population)
         self._begin()
 
     @override

@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from evomerge.core.outcomes import Genome, Scored
+from evomerge.core.outcomes import Scored
 from evomerge.core.streams import stream
 from evomerge.optimizers.generational import Generational, Proposal, Told
 from evomerge.optimizers.genetic.options import GeneticOptions
 from evomerge.optimizers.genetic.variation import ATTEMPTS, UnseenGenomes, Variation
 from evomerge.optimizers.ranking import losses_of, violations_of
+from evomerge.optimizers.search_problem import SearchProblem
 from evomerge.optimizers.starting_points import Units, units_of_genomes
-from evomerge.spaces.genes import Gene
 
 Indices = NDArray[np.int64]
 
@@ -64,33 +64,24 @@ class SurvivalOfTheBest(Generational):
     end of its own ``__init__``.
 
     Args:
-        genes: The genes of the search space.
-        objectives: Number of losses.
-        seed: Names the random stream.
+        problem: What is searched; its initial genomes are proposed in the first generation,
+            which a Latin hypercube fills up.
         options: Population size, crossover and mutation.
-        initial: Genomes proposed in the first generation; a Latin hypercube fills it up.
     """
 
     _stream: ClassVar[str]
     _one_child_at_a_time: ClassVar[bool] = False
 
-    def __init__(
-        self,
-        genes: Sequence[Gene],
-        objectives: int,
-        seed: int,
-        options: GeneticOptions,
-        initial: Sequence[Genome],
-    ) -> None:
-        super().__init__(genes, objectives, options)
+    def __init__(self, problem: SearchProblem, options: GeneticOptions) -> None:
+        super().__init__(problem.genes, problem.objectives, options)
         self._parallel = options
-        self._rng = stream(seed, "optimizer", self._stream)
-        self._variation = Variation(genes, self._rng, options)
-        self._unseen = UnseenGenomes(genes)
-        self._initial = units_of_genomes(genes, initial)
+        self._rng = stream(problem.seed, "optimizer", self._stream)
+        self._variation = Variation(problem.genes, self._rng, options)
+        self._unseen = UnseenGenomes(problem.genes, problem.expressed)
+        self._initial = units_of_genomes(problem.genes, problem.initial)
         self._size = options.population
         self._members = Members(
-            np.empty((0, len(genes))), np.empty((0, objectives)), np.empty(0)
+            np.empty((0, len(problem.genes))), np.empty((0, problem.objectives)), np.empty(0)
         )
         self._standing = np.empty((0, 1))
 

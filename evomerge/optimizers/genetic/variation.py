@@ -1,13 +1,14 @@
 """How children are made from parents in the unit cube, whatever the type of each gene."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from pymoo.operators.crossover.sbx import cross_sbx
 from pymoo.operators.mutation.pm import mut_pm
 
+from evomerge.core.outcomes import Genome
 from evomerge.optimizers.genetic.options import GeneticOptions
 from evomerge.optimizers.starting_points import Units, latin_hypercube
 from evomerge.spaces.genes import ChoiceGene, Gene, IntGene, genome_from_unit, genome_to_unit
@@ -105,14 +106,20 @@ def at_least(step: NDArray[np.float64], old: Units, new: Units) -> Units:
 class UnseenGenomes:
     """Lets every genome of a search pass once, since a second time its scores are known.
 
+    Where genomes can differ in what has no effect, of all that come to the same one passes.
+
     Args:
         genes: The genes, one column of the unit cube each.
+        expressed: What of a genome has an effect; None: all of it.
     """
 
-    def __init__(self, genes: Sequence[Gene]) -> None:
+    def __init__(
+        self, genes: Sequence[Gene], expressed: Callable[[Genome], Hashable] | None
+    ) -> None:
         self._genes = tuple(genes)
-        self._seen: set[bytes] = set()  # digests: genomes may have thousands of genes
-        self._latest: list[bytes] = []  # in the order in which they passed
+        self._expressed = expressed
+        self._seen: set[Hashable] = set()
+        self._latest: list[Hashable] = []  # in the order in which they passed
         self._issued = 0
 
     def take(self, units: Units) -> list[Units]:
@@ -121,12 +128,18 @@ class UnseenGenomes:
         for row in units.tolist():
             genome = genome_from_unit(self._genes, row)
             point = np.array(genome_to_unit(self._genes, genome))
-            key = hashlib.blake2b(point.tobytes(), digest_size=16).digest()
+            key = self._key(genome, point)
             if key not in self._seen:
                 self._seen.add(key)
                 self._latest.append(key)
                 rows.append(point)
         return rows
+
+    def _key(self, genome: Genome, point: Units) -> Hashable:
+        if self._expressed is not None:
+            return self._expressed(genome)
+        # A digest: genomes may have thousands of genes.
+        return hashlib.blake2b(point.tobytes(), digest_size=16).digest()
 
     def give_back(self, issued: int) -> None:
         """Forget what passed since the last call but was dropped without being asked for.

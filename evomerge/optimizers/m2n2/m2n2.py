@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from evomerge.core.outcomes import Candidate, Genome, Scored
+from evomerge.core.outcomes import Candidate, Scored
 from evomerge.core.streams import stream
 from evomerge.optimizers.generational import Generational, Proposal, Told
 from evomerge.optimizers.m2n2.archive import Archive
 from evomerge.optimizers.m2n2.crossover import Crossover, Parent
 from evomerge.optimizers.m2n2.options import M2n2Options
-from evomerge.spaces.genes import Gene
+from evomerge.optimizers.search_problem import SearchProblem
 
 
 class M2n2(Generational):
@@ -31,11 +31,9 @@ class M2n2(Generational):
     same loop works on numbers and choices.
 
     Args:
-        genes: The genes of the search space.
-        objectives: Losses a scored candidate has.
-        seed: Names the random stream.
+        problem: What is searched; its initial genomes are scored first; over a ``splits`` space
+            they stand for the seeds.
         options: Size of the archive, and what is left out.
-        initial: Genomes scored first; over a ``splits`` space they stand for the seeds.
 
     Raises:
         ConfigError: An option does not suit the genes.
@@ -43,20 +41,15 @@ class M2n2(Generational):
 
     learns_from_items: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        genes: Sequence[Gene],
-        objectives: int,
-        seed: int,
-        options: M2n2Options,
-        initial: Sequence[Genome] = (),
-    ) -> None:
-        super().__init__(genes, objectives, options.parallel)
+    def __init__(self, problem: SearchProblem, options: M2n2Options) -> None:
+        super().__init__(problem.genes, problem.objectives, options.parallel)
         self._options = options
-        self._rng = stream(seed, "optimizer", "m2n2")
-        self._crossover = Crossover(genes, options, self._rng)
-        self._archive: Archive[Parent] = Archive(options.population, objectives, options.alpha)
-        first = self._crossover.of_genomes(initial)
+        self._rng = stream(problem.seed, "optimizer", "m2n2")
+        self._crossover = Crossover(problem.genes, options, self._rng)
+        self._archive: Archive[Parent] = Archive(
+            options.population, problem.objectives, options.alpha
+        )
+        first = self._crossover.of_genomes(problem.initial)
         vacant = options.population - len(first)
         if vacant > 0 and not (first and self._crossover.only_tables):
             first += self._crossover.fresh(vacant)

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from typing_extensions import override
 
-from evomerge.core.outcomes import Genome, Outcome, Scored
+from evomerge.core.outcomes import Outcome, Scored
 from evomerge.core.streams import derived_seed, stream
 from evomerge.optimizers.generational import Generational, Proposal, Told
 from evomerge.optimizers.global_generators import lent_generators
 from evomerge.optimizers.nevergrad.options import LARGE, NGOPT_GENES, NevergradOptions
 from evomerge.optimizers.ranking import is_feasible
+from evomerge.optimizers.search_problem import SearchProblem
 from evomerge.optimizers.starting_points import Units, units_of_genomes
-from evomerge.spaces.genes import Gene
 
 if TYPE_CHECKING:
     from evomerge.optimizers.nevergrad.nevergrad_genes import NevergradGenes
@@ -38,33 +38,23 @@ class NevergradSearch(Generational):
     every call with a seed of this search's own stream and put back.
 
     Args:
-        genes: The genes of the search space.
-        objectives: Losses a scored candidate has.
-        seed: Names the random stream.
+        problem: What is searched; its initial genomes are proposed first; told to it as points
+            it did not ask for, unless it takes none.
         options: Which optimizer, the budget it plans for, and how many it proposes at a time.
-        initial: Genomes proposed first; told to it as points it did not ask for, unless it
-            takes none.
 
     Raises:
         ConfigError: The optimizer is unknown, or cannot be replayed.
     """
 
-    def __init__(
-        self,
-        genes: Sequence[Gene],
-        objectives: int,
-        seed: int,
-        options: NevergradOptions,
-        initial: Sequence[Genome] = (),
-    ) -> None:
-        super().__init__(genes, objectives, options)
-        self._rng = stream(seed, "optimizer", "nevergrad", "calls")
+    def __init__(self, problem: SearchProblem, options: NevergradOptions) -> None:
+        super().__init__(problem.genes, problem.objectives, options)
+        self._rng = stream(problem.seed, "optimizer", "nevergrad", "calls")
         self._batch = 1 if options.asynchronous else options.batch
         self._beyond = options.ahead
-        self._initial: Units = units_of_genomes(genes, initial)
-        self._losses = Losses(objectives)
+        self._initial: Units = units_of_genomes(problem.genes, problem.initial)
+        self._losses = Losses(problem.objectives)
         self._unissued: list[Proposal] = []
-        self._points, self._optimizer = self._made(seed, objectives, options)
+        self._points, self._optimizer = self._made(problem.seed, problem.objectives, options)
         self._begin()
 
     def _made(

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from evomerge.core.outcomes import Genome, Outcome
+from evomerge.core.outcomes import Outcome
 from evomerge.core.streams import stream
 from evomerge.optimizers.generational import Generational, Proposal, Told
 from evomerge.optimizers.mean_ranks import mean_ranks
@@ -20,8 +20,9 @@ from evomerge.optimizers.rl.policy import (
     Steps,
     log_probabilities,
 )
+from evomerge.optimizers.search_problem import SearchProblem
 from evomerge.optimizers.starting_points import Units, units_of_genomes
-from evomerge.spaces.genes import Gene, genome_from_unit
+from evomerge.spaces.genes import genome_from_unit
 
 _REDRAWS = 12
 """Draws of a genome until one is new, each at twice the temperature of the one before."""
@@ -58,27 +59,18 @@ class Rl(Generational):
       candidate twice.
 
     Args:
-        genes: The genes of the search space.
-        objectives: Losses a scored candidate has.
-        seed: Names the random stream.
+        problem: What is searched; its initial genomes are proposed first; learned from as if
+            the policy had drawn them.
         options: Of the learning.
-        initial: Genomes proposed first; learned from as if the policy had drawn them.
     """
 
-    def __init__(
-        self,
-        genes: Sequence[Gene],
-        objectives: int,
-        seed: int,
-        options: RlOptions,
-        initial: Sequence[Genome] = (),
-    ) -> None:
-        super().__init__(genes, objectives, options)
+    def __init__(self, problem: SearchProblem, options: RlOptions) -> None:
+        super().__init__(problem.genes, problem.objectives, options)
         self._options = options
-        self._objectives = objectives
+        self._objectives = problem.objectives
         self._beyond = options.ahead
-        self._rng = stream(seed, "optimizer", "rl")
-        self._code = EpisodeCode(genes)
+        self._rng = stream(problem.seed, "optimizer", "rl")
+        self._code = EpisodeCode(problem.genes)
         self._policy = ActorCritic(
             len(self._genes),
             self._code.features,
@@ -88,7 +80,7 @@ class Rl(Generational):
         )
         self._window: list[Outcome] = []
         self._seen: set[tuple[object, ...]] = set()
-        self._initial: Units = units_of_genomes(genes, initial)
+        self._initial: Units = units_of_genomes(problem.genes, problem.initial)
         self._begin()
 
     @override

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from evomerge.core.errors import ConfigError
-from evomerge.core.outcomes import Genome, Outcome, Scored
+from evomerge.core.outcomes import Outcome, Scored
 from evomerge.optimizers.generational import Generational, Proposal, Told
 from evomerge.optimizers.mean_ranks import mean_ranks
+from evomerge.optimizers.search_problem import SearchProblem
 from evomerge.optimizers.soups.options import SoupsOptions
 from evomerge.optimizers.starting_points import Units, units_of_genomes
 from evomerge.spaces.genes import ChoiceGene, Gene, genome_from_unit
@@ -57,40 +58,31 @@ class Soups(Generational):
     Several objectives are compared by the mean of the ranks in each.
 
     Args:
-        genes: The genes of the search space.
-        objectives: Losses a scored candidate has.
-        seed: Has no effect.
+        problem: What is searched; its initial genomes are scored first; those of single models
+            are not scored again.
         options: Which of the two, and how many coefficients.
-        initial: Genomes scored first; those of single models are not scored again.
 
     Raises:
         ConfigError: There is no number gene, so that nothing can be weighted.
     """
 
-    def __init__(
-        self,
-        genes: Sequence[Gene],
-        objectives: int,
-        seed: int,  # noqa: ARG002 - all optimizers are built alike
-        options: SoupsOptions,
-        initial: Sequence[Genome] = (),
-    ) -> None:
-        super().__init__(genes, objectives)
+    def __init__(self, problem: SearchProblem, options: SoupsOptions) -> None:
+        super().__init__(problem.genes, problem.objectives)
         self._options = options
-        self._objectives = objectives
-        self._models = models_of(genes)
+        self._objectives = problem.objectives
+        self._models = models_of(problem.genes)
         if not self._models:
             raise ConfigError(
                 "optimizer.name: soups weighs models, and the space has no number gene to do "
                 "so; give 'weight' a range under 'space.experts', or use nsga2."
             )
         number_of = {gene: k for k, own in enumerate(self._models.values()) for gene in own}
-        self._model_of = np.array([number_of.get(gene.name, -1) for gene in genes])
-        self._none = np.array([_nearest(gene, 0.0) for gene in genes])
-        self._full = np.array([_full(gene) for gene in genes])
-        self._units_none = _units_of(genes, self._none)
-        self._units_full = _units_of(genes, self._full)
-        self._initial = units_of_genomes(genes, initial)
+        self._model_of = np.array([number_of.get(gene.name, -1) for gene in problem.genes])
+        self._none = np.array([_nearest(gene, 0.0) for gene in problem.genes])
+        self._full = np.array([_full(gene) for gene in problem.genes])
+        self._units_none = _units_of(problem.genes, self._none)
+        self._units_full = _units_of(problem.genes, self._full)
+        self._initial = units_of_genomes(problem.genes, problem.initial)
         self._soup: _Soup | None = None
         self._order: list[int] | None = None  # models to try; None until all are scored alone
         self._why_finished = ""

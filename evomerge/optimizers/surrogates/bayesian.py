@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from evomerge.core.outcomes import Genome
 from evomerge.core.pareto import front_mask
 from evomerge.core.streams import stream
 from evomerge.optimizers.generational import Generational, Proposal, Told
 from evomerge.optimizers.genetic.variation import ATTEMPTS, UnseenGenomes
+from evomerge.optimizers.search_problem import SearchProblem
 from evomerge.optimizers.starting_points import Units, units_of_genomes
 from evomerge.optimizers.surrogates.acquisition_points import AcquisitionPoints
 from evomerge.optimizers.surrogates.encoded_genes import EncodedGenes
@@ -26,7 +26,6 @@ from evomerge.optimizers.surrogates.improvement_targets import (
 )
 from evomerge.optimizers.surrogates.observations import Observations
 from evomerge.optimizers.surrogates.options import BayesianOptions
-from evomerge.spaces.genes import Gene
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # torch's, of what BoTorch uses
@@ -103,29 +102,19 @@ class Bayesian(Generational):
       none is feasible, the violation is what is minimised.
 
     Args:
-        genes: The genes of the search space.
-        objectives: Number of losses.
-        seed: Names the random stream.
+        problem: What is searched; its initial genomes are proposed first, beside the even ones.
         options: First samples, batch, effort.
-        initial: Genomes proposed first, beside the even ones.
     """
 
-    def __init__(
-        self,
-        genes: Sequence[Gene],
-        objectives: int,
-        seed: int,
-        options: BayesianOptions,
-        initial: Sequence[Genome] = (),
-    ) -> None:
-        super().__init__(genes, objectives, options)
+    def __init__(self, problem: SearchProblem, options: BayesianOptions) -> None:
+        super().__init__(problem.genes, problem.objectives, options)
         self._options = options
-        self._rng = stream(seed, "optimizer", "bayesian")
-        self._encoded = EncodedGenes(genes)
-        self._points = AcquisitionPoints(genes, self._rng)
-        self._unseen = UnseenGenomes(genes)
-        self._known = Observations(len(self._genes), objectives)
-        self._initial: Units | None = units_of_genomes(genes, initial)
+        self._rng = stream(problem.seed, "optimizer", "bayesian")
+        self._encoded = EncodedGenes(problem.genes)
+        self._points = AcquisitionPoints(problem.genes, self._rng)
+        self._unseen = UnseenGenomes(problem.genes, problem.expressed)
+        self._known = Observations(len(self._genes), problem.objectives)
+        self._initial: Units | None = units_of_genomes(problem.genes, problem.initial)
         degrees = self._encoded.degrees
         self._design = options.design or int(np.clip(2 * (degrees + 1), 6, 20))
         columns = len(self._encoded.gene_of_column)

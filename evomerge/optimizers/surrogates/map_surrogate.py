@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from evomerge.core.outcomes import Genome
 from evomerge.core.pareto import front_mask
 from evomerge.core.streams import stream
 from evomerge.optimizers.generational import Generational, Proposal, Told
 from evomerge.optimizers.genetic.options import GeneticOptions
 from evomerge.optimizers.genetic.reference_directions import rescaled
 from evomerge.optimizers.genetic.variation import ATTEMPTS, UnseenGenomes, Variation
+from evomerge.optimizers.search_problem import SearchProblem
 from evomerge.optimizers.starting_points import Units, latin_hypercube, units_of_genomes
 from evomerge.optimizers.surrogates.designed_samples import designed_samples
 from evomerge.optimizers.surrogates.encoded_genes import EncodedGenes
@@ -23,7 +23,6 @@ from evomerge.optimizers.surrogates.observations import Observations
 from evomerge.optimizers.surrogates.options import MapSurrogateOptions
 from evomerge.optimizers.surrogates.quadratic_surrogate import QuadraticFit, QuadraticSurrogate
 from evomerge.optimizers.surrogates.surrogate_front import SurrogateFront
-from evomerge.spaces.genes import Gene
 
 _logger = logging.getLogger(__name__)
 
@@ -55,35 +54,26 @@ class MapSurrogate(Generational):
       is feasible, the violation is what is minimised.
 
     Args:
-        genes: The genes of the search space.
-        objectives: Number of losses.
-        seed: Names the random stream.
+        problem: What is searched; its initial genomes are proposed first, as a part of the
+            design.
         options: Samples, proposals a fit, effort on the surrogate, nesting.
-        initial: Genomes proposed first, as a part of the design.
 
     Raises:
         ConfigError: ``nested`` with genes or objectives that it cannot be used for.
     """
 
-    def __init__(
-        self,
-        genes: Sequence[Gene],
-        objectives: int,
-        seed: int,
-        options: MapSurrogateOptions,
-        initial: Sequence[Genome] = (),
-    ) -> None:
-        super().__init__(genes, objectives, options)
+    def __init__(self, problem: SearchProblem, options: MapSurrogateOptions) -> None:
+        super().__init__(problem.genes, problem.objectives, options)
         self._options = options
-        self._rng = stream(seed, "optimizer", "map_surrogate")
-        self._encoded = EncodedGenes(genes)
+        self._rng = stream(problem.seed, "optimizer", "map_surrogate")
+        self._encoded = EncodedGenes(problem.genes)
         self._surrogate = QuadraticSurrogate(self._encoded)
-        self._variation = Variation(genes, self._rng, GeneticOptions())
-        self._unseen = UnseenGenomes(genes)
-        self._known = Observations(len(self._genes), objectives)
-        self._initial: Units | None = units_of_genomes(genes, initial)
+        self._variation = Variation(problem.genes, self._rng, GeneticOptions())
+        self._unseen = UnseenGenomes(problem.genes, problem.expressed)
+        self._known = Observations(len(self._genes), problem.objectives)
+        self._initial: Units | None = units_of_genomes(problem.genes, problem.initial)
         self._nested = (
-            NestedMerging(genes, objectives, self._rng, options, self._unseen)
+            NestedMerging(problem.genes, problem.objectives, self._rng, options, self._unseen)
             if options.nested
             else None
         )
