@@ -259,7 +259,9 @@ def test_real_layers_of_the_merge_stand_beside_those_of_its_sources(zoo):
     space = space_of(TIES | {"layer_groups": 2}, {"kind": "data_flow", "repeats": 2}, models)
     middle = genome_from_unit(space.genes, [0.5] * len(space.genes))
     on = ["1 merged.1", "1 town.2", "2 merged.1", "2 merged.3", "2 sort.4"]
-    stacked = space.decode(middle | {f"path:gate {slot}": 1 for slot in on})
+    gates = (name for name in middle if name.startswith("path:gate "))
+    middle |= {gate: int(gate.removeprefix("path:gate ") in on) for gate in gates}
+    stacked = space.decode(middle)
     path = [("merged", 0), ("merged", 1), ("town", 2), ("merged", 1), ("merged", 3)]
     path += [("sort", 4), ("merged", 4)]
     own = {n.removeprefix("merge:"): v for n, v in middle.items() if n.startswith("merge:")}
