@@ -35,7 +35,8 @@ from evomerge.core.streams import stream
 from evomerge.experiment.custom_tasks import MergedModel
 from evomerge.experiment.prepare import Prepared, prepare_file
 from evomerge.experiment.varying_depth import first_recipe, resident_recipe
-from evomerge.fitness.harness import ItemScorer, ScoringSettings
+from evomerge.fitness.harness import ScoringSettings
+from evomerge.fitness.item_scorer import ItemScorer
 from evomerge.merging.engine import MergeEngine
 from evomerge.merging.layer_identities import layer_identities
 from evomerge.merging.resident_depth import ResidentDepth

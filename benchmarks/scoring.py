@@ -28,7 +28,8 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 
-from evomerge.fitness.harness import ItemScorer, ScoringSettings, TaskSpec, load_tasks
+from evomerge.fitness.harness import ScoringSettings, TaskSpec, load_tasks
+from evomerge.fitness.item_scorer import ItemScorer
 from evomerge.fitness.quiet_libraries import quiet
 from evomerge.fitness.resident_lm import ResidentLM
 from evomerge.fitness.task_files import find_task_files, with_local_data

@@ -32,7 +32,7 @@ from evomerge.experiment.varying_depth import (
 )
 from evomerge.fitness.custom_function import FunctionTask
 from evomerge.fitness.estimate import MeanEstimator
-from evomerge.fitness.harness import HarnessTask, ItemScorer, ScoringSettings
+from evomerge.fitness.harness import HarnessTask, ScoringSettings
 from evomerge.fitness.item_bank import SPLITS
 from evomerge.merging.compatibility import check_finite
 from evomerge.merging.engine import MergeEngine
@@ -59,6 +59,9 @@ def make_evaluation(prepared: Prepared) -> Evaluation:
     Raises:
         ConfigError: The evaluation settings do not fit the model or this machine.
     """
+    # Loads all of transformers' modelling code, seconds that only who scores should wait.
+    from evomerge.fitness.item_scorer import ItemScorer  # noqa: PLC0415
+
     device = _device(prepared.spec)
     # The same for every kind and number of workers: sums depend on how threads share them.
     threads = max(1, int(prepared.spec.workers.cpus))

@@ -19,7 +19,6 @@ from evomerge.core.errors import ConfigError
 from evomerge.core.near_names import unknown
 from evomerge.fitness.global_generators import untouched_generators
 from evomerge.fitness.harness_task import HarnessTask, refuse_unsupported
-from evomerge.fitness.item_scorer import ItemScorer
 from evomerge.fitness.jsonl_task import read_jsonl_task
 from evomerge.fitness.logged_task import build_logged_task
 from evomerge.fitness.quiet_libraries import hub_access, quiet
@@ -27,7 +26,7 @@ from evomerge.fitness.rendered_templates import render_once
 from evomerge.fitness.scoring_settings import ScoringSettings, TaskSpec
 from evomerge.fitness.task_files import find_task_files, with_local_data
 
-__all__ = ["HarnessTask", "ItemScorer", "ScoringSettings", "TaskSpec", "load_tasks"]
+__all__ = ["HarnessTask", "ScoringSettings", "TaskSpec", "load_tasks"]
 
 
 _LOADING_ERRORS = (

@@ -172,6 +172,7 @@ def test_a_run_in_which_no_source_can_be_scored_ends_with_the_reason(write):
         evomerge.run(path, out=path.parent / "run")
 
 
+@pytest.mark.slow  # kills at other places are in tests/cli/test_kill_and_resume.py
 def test_killed_while_a_command_runs_and_resumed_it_ends_as_if_undisturbed(write, tmp_path):
     fewer = {"budget": {"candidates": 2}}
     undisturbed = evomerge.run(write(folder="a", **fewer), out=tmp_path / "a" / "run")

@@ -66,6 +66,17 @@ def test_the_device_follows_from_what_workers_have(tmp_path, workers, device):
     assert load_experiment(write_experiment(tmp_path, workers=workers)).spec.device == device
 
 
+def test_reading_an_experiment_loads_no_modelling_code():
+    """A command that only checks or shows should not wait seconds for it."""
+    code = "import sys, evomerge.experiment.build; print(*sys.modules, sep='\\n')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    loaded = set(done.stdout.split())
+    assert "evomerge.experiment.prepare" in loaded
+    assert not loaded & {"transformers.modeling_utils", "torch._dynamo", "ray", "pymoo"}
+
+
 def test_one_worker_is_this_process_and_never_loads_ray(tmp_path):
     file = write_experiment(tmp_path)
     code = (

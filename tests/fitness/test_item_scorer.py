@@ -7,7 +7,8 @@ import torch
 from tokenizers import pre_tokenizers
 
 from evomerge.core.errors import ConfigError, TrialError
-from evomerge.fitness.harness import ItemScorer, ScoringSettings, TaskSpec, load_tasks
+from evomerge.fitness.harness import ScoringSettings, TaskSpec, load_tasks
+from evomerge.fitness.item_scorer import ItemScorer
 
 
 @pytest.fixture

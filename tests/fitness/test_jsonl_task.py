@@ -5,9 +5,10 @@ import pytest
 from lm_eval.tasks import TaskManager
 
 from evomerge.core.errors import ConfigError
-from evomerge.fitness.harness import ItemScorer, TaskSpec, load_tasks
+from evomerge.fitness.harness import TaskSpec, load_tasks
 from evomerge.fitness.harness_task import HarnessTask
 from evomerge.fitness.item_bank import SPLITS
+from evomerge.fitness.item_scorer import ItemScorer
 from evomerge.fitness.jsonl_task import read_jsonl_task
 from evomerge.fitness.scoring_settings import JsonlFiles
 

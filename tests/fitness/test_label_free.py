@@ -19,7 +19,8 @@ from evomerge.fitness.derived_metrics import (
     with_derived,
 )
 from evomerge.fitness.estimate import MeanEstimator
-from evomerge.fitness.harness import ItemScorer, TaskSpec, load_tasks
+from evomerge.fitness.harness import TaskSpec, load_tasks
+from evomerge.fitness.item_scorer import ItemScorer
 from evomerge.fitness.label_free import answer_code, choice_beliefs, with_stability
 from evomerge.fitness.reply_values import metric_problems, objective_metrics
 

@@ -6,7 +6,8 @@ import pytest
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-from evomerge.fitness.harness import ItemScorer, TaskSpec, load_tasks
+from evomerge.fitness.harness import TaskSpec, load_tasks
+from evomerge.fitness.item_scorer import ItemScorer
 
 
 @pytest.fixture

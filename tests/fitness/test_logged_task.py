@@ -13,7 +13,8 @@ from fitness.lm_eval_logs import (
 )
 
 from evomerge.core.errors import ConfigError
-from evomerge.fitness.harness import ItemScorer, TaskSpec, load_tasks
+from evomerge.fitness.harness import TaskSpec, load_tasks
+from evomerge.fitness.item_scorer import ItemScorer
 from evomerge.fitness.sample_logs import read_sample_logs
 
 ITEMS = 12

@@ -3,7 +3,8 @@
 import jinja2
 import pytest
 
-from evomerge.fitness.harness import ItemScorer, TaskSpec, load_tasks
+from evomerge.fitness.harness import TaskSpec, load_tasks
+from evomerge.fitness.item_scorer import ItemScorer
 from evomerge.fitness.rendered_templates import RenderedOnce
 
 

@@ -14,7 +14,8 @@ from fitness.lm_eval_logs import (
 )
 
 from evomerge.core.errors import ConfigError
-from evomerge.fitness.harness import ItemScorer, TaskSpec, load_tasks
+from evomerge.fitness.harness import TaskSpec, load_tasks
+from evomerge.fitness.item_scorer import ItemScorer
 from evomerge.fitness.sample_logs import find_sample_logs, read_sample_logs
 
 MODELS = ("one", "two", "three")

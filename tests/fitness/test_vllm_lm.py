@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from evomerge.core.errors import ConfigError
-from evomerge.fitness.harness import ItemScorer, ScoringSettings, TaskSpec, load_tasks
+from evomerge.fitness.harness import ScoringSettings, TaskSpec, load_tasks
+from evomerge.fitness.item_scorer import ItemScorer
 from evomerge.fitness.vllm_lm import continuation_loglikelihood, greedy_options
 
 INSTALLED = importlib.util.find_spec("vllm") is not None

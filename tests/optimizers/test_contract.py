@@ -33,6 +33,15 @@ from evomerge.spaces.genes import ChoiceGene, FloatGene, Gene, IntGene
 
 CASES = cases(1, 3)
 each_optimizer = pytest.mark.parametrize(("name", "objectives"), CASES)
+each_optimizer_over_many = pytest.mark.parametrize(
+    ("name", "objectives"),
+    [
+        pytest.param(*case.values, id=case.id, marks=[*case.marks, pytest.mark.slow])
+        if case.id == "bayesian-3"  # a minute
+        else case
+        for case in CASES
+    ],
+)
 each_number_of_objectives = pytest.mark.parametrize(
     ("name", "objectives"), cases(1, 2, 3, 4, 5)
 )
@@ -42,15 +51,7 @@ each_that_learns = pytest.mark.parametrize(
 )
 
 
-@pytest.mark.parametrize(
-    ("name", "objectives"),
-    [
-        pytest.param(*case.values, id=case.id, marks=[*case.marks, pytest.mark.slow])
-        if case.id == "bayesian-3"  # a minute
-        else case
-        for case in CASES
-    ],
-)
+@each_optimizer_over_many
 @pytest.mark.parametrize("dimension", [1, 60, 2000])
 def test_ids_count_from_zero_and_genomes_lie_in_the_genes(name, objectives, dimension):
     genes = mixed_genes(dimension)
@@ -68,7 +69,7 @@ def test_ids_count_from_zero_and_genomes_lie_in_the_genes(name, objectives, dime
                 assert gene.low <= value <= gene.high
 
 
-@each_optimizer
+@each_optimizer_over_many
 def test_ask_gives_at_least_one_whenever_nothing_is_open(name, objectives):
     optimizer = make(name, mixed_genes(6), objectives, seed=1)
     search(optimizer, smooth(name, objectives), 70, batch=1)

@@ -51,6 +51,7 @@ def test_validate_names_a_missing_library_with_its_line(tmp_path, capfd, monkeyp
     assert "loggers.1" in errors
 
 
+@pytest.mark.slow  # a run without a logger is killed in tests/cli/test_kill_and_resume.py
 def test_a_run_killed_and_resumed_has_each_trial_once_in_tensorboard(tmp_path):
     pytest.importorskip("tensorboard", reason="needs the extra evomerge[tensorboard]")
     path = write_experiment(tmp_path, loggers=["tensorboard"], budget={"candidates": 24})
