@@ -226,6 +226,27 @@ def _unscored(run_dir: Path) -> list:
         return store.meta("unscored")
 
 
+def test_stacked_layers_on_workers_are_scored_as_in_one_process(tmp_path):
+    """Paths of several depths, whose beginnings each worker keeps for itself."""
+    merge = {"operator": "ties", "experts": {"weight": [0, 1], "density": 0.3}}
+    path = {"kind": "data_flow", "order": "permuted", "scales": "slots", "most_layers": 8}
+    changes = {
+        "space": {"kind": "joint", "merge": merge, "path": path},
+        "budget": {"candidates": 10},
+        "optimizer": {"name": "nsga2", "population": 5, "ahead": 2},
+    }
+    file = experiment(tmp_path / "one", workers={"count": 1}, **changes)
+    alone = content(evomerge.run(file, out=tmp_path / "alone").path)
+    run_dir = tmp_path / "run"
+    process = command(
+        "run", str(experiment(tmp_path, **changes)), "--out", str(run_dir), cwd=tmp_path
+    )
+    _, errors = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0, errors
+    assert content(run_dir) == alone
+    assert len(rows(run_dir, "SELECT name FROM workers")) == 2
+
+
 def test_sigterm_stops_workers_and_run_and_says_how_to_go_on(tmp_path):
     run_dir = tmp_path / "run"
     file = experiment(tmp_path, budget={"candidates": 500})
