@@ -130,12 +130,12 @@ class _Pymoo(Generational):
         super().__init__(problem.genes, problem.objectives)
         size = getattr(options, "population", self.population)
         self._method = self.algorithm(pop_size=size, eliminate_duplicates=True)
-        problem = Problem(
+        cube = Problem(
             n_var=len(problem.genes), n_obj=problem.objectives, n_ieq_constr=1, xl=0.0, xu=1.0
         )
         self._method.termination = NoTermination()
         self._method.seed = derived_seed(problem.seed, "peer", "pymoo")
-        self._method.setup(problem, verbose=False)
+        self._method.setup(cube, verbose=False)
         self._begin()
 
     @override

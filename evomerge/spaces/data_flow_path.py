@@ -130,15 +130,20 @@ class Slots:
     def path(self, genome: Genome) -> list[Step]:
         """The layers that a genome turns on, in order; at least one, never too many.
 
-        Where more gates are on than there is room, the path ends early. Where none is on and
-        no ends are kept, the first slot is all there is.
+        Where more gates are on than there is room, evenly spaced ones of them count, from one
+        that depends on all of them: no slot has better chances than another. Where none is on
+        and no ends are kept, the first slot is all there is.
         """
         on = [k for k, name in enumerate(self.gates) if genome[name]]
         if self.permuted:
             on.sort(key=lambda k: (float(genome[self._keys[k]]), k))
         if not on and self.ends is None:
             on = [0]
-        return self.steps(on[: self.room])
+        if len(on) > self.room:
+            start = sum(on) % len(on)
+            places = (start + k * len(on) // self.room for k in range(self.room))
+            on = [on[place] for place in sorted(place % len(on) for place in places)]
+        return self.steps(on)
 
     def steps(self, on: Sequence[int]) -> list[Step]:
         """The path through given slots, with the ends."""

@@ -1,10 +1,12 @@
 """Paths through the layers of several models."""
 
 import itertools
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from hypothesis import given
@@ -117,14 +119,30 @@ def test_every_layer_but_the_kept_ends_has_a_slot_in_each_repetition():
     assert len(sakana.genes) == 192 + 64**2
 
 
-def test_where_more_are_on_than_there_is_room_the_path_ends_early():
+def test_where_more_are_on_than_there_is_room_evenly_spaced_ones_count():
     on = ["1 e1.1", "1 e1.2", "1 e2.0", "1 e2.3"]
     space = space_of(most_layers=4)
     found = path_of(space.decode(genome_of(space, on)))
-    assert found == [("e1", 0), ("e1", 1), ("e1", 2), ("e1", 3)]
+    assert found == [("e1", 0), ("e1", 1), ("e2", 0), ("e1", 3)]
     space = space_of(most_layers=4, order="permuted")
     found = path_of(space.decode(genome_of(space, on, **{"key 1 e2.3": 0.05})))
-    assert found == [("e1", 0), ("e1", 1), ("e2", 3), ("e1", 3)]
+    assert found == [("e1", 0), ("e1", 1), ("e1", 2), ("e1", 3)]
+
+
+@pytest.mark.parametrize(
+    "kinds", [{"repeats": 2}, {"order": "permuted"}, {"most_layers": 5, "repeats": 3}]
+)
+def test_paths_of_random_genomes_use_every_slot_about_as_often(kinds):
+    space = space_of(models_of(3, 12), **kinds)
+    rng = np.random.default_rng(3)
+    used = Counter()
+    for _ in range(400):
+        genome = genome_from_unit(space.genes, rng.random(len(space.genes)))
+        used.update(step.slot for step in space._slots.path(genome) if step.slot is not None)
+    counts = np.array([used[k] for k in range(len(space._slots.layers))])
+    quarters = [part.mean() / counts.mean() for part in np.array_split(counts, 4)]
+    assert max(quarters) < 1.15
+    assert min(quarters) > 0.85
 
 
 @given(with_genomes())
@@ -227,8 +245,13 @@ def test_the_path_is_the_slots_that_are_on_in_their_order_or_by_key(drawn):
     if ends:
         assert (found[0], found[-1]) == ((first, 0), (first, depth - 1))
         found = found[1:-1]
-    on = [layer for layer, _ in slots_on(genome)][: space.most_layers - ends]
-    assert found == (on if on or ends else [(first, 0)])
+    on = [layer for layer, _ in slots_on(genome)]
+    if len(on) > (room := space.most_layers - ends):
+        assert len(found) == room
+        rest = iter(on)
+        assert all(layer in rest for layer in found)  # in their order
+    else:
+        assert found == (on if on or ends else [(first, 0)])
 
 
 @given(with_genomes(scales=("slots", "matrix")))
