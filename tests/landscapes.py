@@ -180,7 +180,7 @@ class LandscapeStudy:
         optimizer = make_optimizer(
             self.optimizer,
             self.options,
-            SearchProblem(space.genes, len(self.aims), self.seed, initial),
+            SearchProblem(space.genes, len(self.aims), self.seed, initial, space.expressed),
         )
         parts = Parts(
             space=space,

@@ -18,7 +18,7 @@ from evomerge.core.pareto import reference_point
 from evomerge.experiment.bench_contestants import Contestant
 from evomerge.experiment.bench_options import DEFAULT_CANDIDATES, BenchOptions
 from evomerge.experiment.bench_problem import Problem, RunOne, Stops
-from evomerge.experiment.build import make_scoring, study_meta, versions
+from evomerge.experiment.build import make_scoring, search_problem, study_meta, versions
 from evomerge.experiment.crew import make_workers
 from evomerge.experiment.load import Experiment, load_experiment
 from evomerge.experiment.objectives import objective
@@ -28,7 +28,6 @@ from evomerge.experiment.session import COPY, RESOLVED
 from evomerge.experiment.shared_answers import SharedAnswers
 from evomerge.experiment.spec import ExperimentSpec, OptimizerSpec
 from evomerge.optimizers.registry import OPTIMIZERS
-from evomerge.optimizers.search_problem import SearchProblem
 from evomerge.recipes.yaml_text import dump_yaml
 from evomerge.report.bench_results import BenchProblem, BenchRun, Point, Stop
 from evomerge.report.write import write_report
@@ -281,13 +280,7 @@ def _searched(
     parts = Parts(
         space=prepared.space,
         optimizer=contestant.optimizer(
-            SearchProblem(
-                prepared.space.genes,
-                len(prepared.objectives),
-                bench.seed,
-                store.meta("initial"),
-                prepared.space.expressed,
-            )
+            search_problem(prepared, bench.seed, store.meta("initial"))
         ),
         scoring=make_scoring(prepared, bench.workers.settings),
         workers=bench.workers,

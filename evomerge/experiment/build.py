@@ -166,6 +166,12 @@ def make_scoring(prepared: Prepared, settings: Mapping[str, Any]) -> Scoring:
     )
 
 
+def search_problem(prepared: Prepared, seed: int, initial: Sequence[Genome]) -> SearchProblem:
+    """What an optimizer is given of an experiment."""
+    space = prepared.space
+    return SearchProblem(space.genes, len(prepared.objectives), seed, initial, space.expressed)
+
+
 def make_study_optimizer(prepared: Prepared, initial: Sequence[Genome]) -> Optimizer:
     """The study's optimizer, fresh.
 
@@ -174,17 +180,9 @@ def make_study_optimizer(prepared: Prepared, initial: Sequence[Genome]) -> Optim
         initial: What it proposes first; recorded with the study, since a replay needs it.
     """
     spec = prepared.spec
-    return make_optimizer(
-        spec.optimizer.name,
-        spec.optimizer.options,
-        SearchProblem(
-            prepared.space.genes,
-            len(prepared.objectives),
-            derived_seed(spec.seed, "optimizer", spec.optimizer.name),
-            initial,
-            prepared.space.expressed,
-        ),
-    )
+    name, options = spec.optimizer.name, spec.optimizer.options
+    seed = derived_seed(spec.seed, "optimizer", name)
+    return make_optimizer(name, options, search_problem(prepared, seed, initial))
 
 
 def study_meta(

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -72,9 +73,22 @@ class OptimizerEntry:
     same items."""
 
     def build(self, problem: SearchProblem, options: object) -> Optimizer:
-        """Import the optimizer's module and make one."""
+        """Import the optimizer's module and make one.
+
+        Raises:
+            ConfigError: It is not to be called with a problem and options.
+        """
         module, _, attribute = self.target.partition(":")
-        made: Optimizer = getattr(importlib.import_module(module), attribute)(problem, options)
+        kind = getattr(importlib.import_module(module), attribute)
+        signature = inspect.signature(kind)
+        try:
+            signature.bind(problem, options)
+        except TypeError as error:
+            raise ConfigError(
+                f"optimizer.name: {self.target} takes {signature}; expected an optimizer "
+                "that is called with a SearchProblem and its options (docs/plugins.md)."
+            ) from error
+        made: Optimizer = kind(problem, options)
         return made
 
 

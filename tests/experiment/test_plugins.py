@@ -14,6 +14,8 @@ from evomerge.optimizers import registry as optimizers
 from evomerge.spaces import registry as spaces
 
 PLUGIN = '''
+from dataclasses import replace
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from evomerge.core.recipe import Rule
@@ -55,6 +57,9 @@ class Line(SearchSpace):
 
 class Backwards(RandomSearch):
     """Random search by another name."""
+
+    def __init__(self, problem, options):
+        super().__init__(replace(problem, seed=problem.seed + 1), options)
 
 
 SPACES = {"line": SpaceKind("a line between two models", LineOptions, Line)}
@@ -106,6 +111,23 @@ def test_a_plugins_space_and_optimizer_search(tmp_path):
     (candidate,) = optimizer.ask(1)
     assert type(optimizer).__name__ == "Backwards"
     assert 0 <= candidate.genome["t"] <= 0.5
+
+
+def test_an_optimizer_that_is_called_otherwise_is_refused_by_name(tmp_path, monkeypatch):
+    import evomerge
+
+    monkeypatch.setattr(
+        sys.modules[__name__],
+        "PLUGIN",
+        PLUGIN.replace(
+            "self, problem, options", "self, genes, objectives, seed, options, first"
+        ),
+    )
+    (tmp_path / "exp").mkdir()
+    prepared(tmp_path / "exp", space={"kind": "line"}, optimizer={"name": "backwards"})
+    said = r"lines\w*:Backwards takes \(genes, objectives, seed, .*called with a SearchProblem"
+    with pytest.raises(ConfigError, match=said):
+        evomerge.run(tmp_path / "exp" / "experiment.yaml", out=tmp_path / "run")
 
 
 def test_what_is_recorded_of_such_a_space_prepares_to_the_same(tmp_path):

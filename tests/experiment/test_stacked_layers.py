@@ -10,6 +10,7 @@ from evomerge.experiment.build import make_evaluation
 from evomerge.experiment.export import export_trial
 from evomerge.experiment.prepare import prepare_file
 from evomerge.spaces.genes import genome_from_unit
+from evomerge.store.study_store import StudyStore
 from evomerge.workers.contract import Answered, Job
 
 SCALED = {"kind": "data_flow", "repeats": 2, "scales": "slots", "most_layers": 13}
@@ -37,6 +38,22 @@ def test_a_search_scores_paths_of_several_depths(space, tmp_path):
     assert set(frame["status"]) == {"complete"}
     assert frame.query("kind == 'candidate'")["flops at 2048 tokens"].nunique() > 1
     assert len(study.front())
+
+
+def test_no_path_is_scored_twice(tmp_path):
+    """Scales of slots that are off, and gates beyond the depth, leave a path as it is."""
+    path = write_experiment(
+        tmp_path,
+        space={"kind": "data_flow", "scales": "slots", "most_layers": 5},
+        fitness=FEW,
+        optimizer={"name": "nsga2", "population": 6, "mutation_probability": 0.1},
+        budget={"candidates": 40},
+    )
+    study = evomerge.run(path, out=tmp_path / "run")
+    with StudyStore.open(study.path, read_only=True) as store:
+        recipes = [t.recipe.digest for t in store.trials() if t.kind == "candidate"]
+    assert len(recipes) == 40
+    assert len({*recipes}) == 40
 
 
 def test_lm_eval_reports_for_an_exported_path_what_the_study_recorded(tmp_path):

@@ -13,6 +13,7 @@ import numpy as np
 import optimizer_cases
 import pytest
 from optimizer_cases import (
+    CHEAP,
     FAILED,
     assert_replayed,
     cases,
@@ -28,7 +29,8 @@ from optimizer_cases import (
 )
 
 from evomerge.core.outcomes import Candidate, Outcome, Scored
-from evomerge.optimizers.registry import OPTIMIZERS
+from evomerge.optimizers.registry import OPTIMIZERS, make_optimizer
+from evomerge.optimizers.search_problem import SearchProblem
 from evomerge.spaces.genes import ChoiceGene, FloatGene, Gene, IntGene
 
 CASES = cases(1, 3)
@@ -73,6 +75,22 @@ def test_ids_count_from_zero_and_genomes_lie_in_the_genes(name, objectives, dime
 def test_ask_gives_at_least_one_whenever_nothing_is_open(name, objectives):
     optimizer = make(name, mixed_genes(6), objectives, seed=1)
     search(optimizer, smooth(name, objectives), 70, batch=1)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["nsga2", "nsga3", "sms_emoa", "moead", "ga", "de", "bayesian", "map_surrogate"],
+)
+def test_of_genomes_that_come_to_the_same_only_one_is_proposed(name):
+    genes = [IntGene("on", 0, 1), IntGene("g", 0, 99), FloatGene("idle", 0.0, 1.0)]
+
+    def expressed(genome):
+        return genome["g"] if genome["on"] else None
+
+    problem = SearchProblem(genes, 1, 5, (), expressed)
+    optimizer = make_optimizer(name, CHEAP.get(name, {}), problem)
+    asked = search(optimizer, smooth(name, 1), 40)
+    assert len({expressed(candidate.genome) for candidate in asked}) == len(asked) == 40
 
 
 @each_optimizer
