@@ -226,6 +226,7 @@ def _unscored(run_dir: Path) -> list:
         return store.meta("unscored")
 
 
+@pytest.mark.slow  # merges on workers are scored by the other tests
 def test_stacked_layers_on_workers_are_scored_as_in_one_process(tmp_path):
     """Paths of several depths, whose beginnings each worker keeps for itself."""
     merge = {"operator": "ties", "experts": {"weight": [0, 1], "density": 0.3}}

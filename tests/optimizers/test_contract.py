@@ -107,7 +107,7 @@ def test_ask_never_gives_more_than_asked_for(name, objectives):
     assert len(optimizer.ask(3)) <= 3
 
 
-@each_optimizer
+@each_optimizer_over_many
 def test_equal_seeds_give_equal_genomes_and_others_do_not(name, objectives):
     def run(seed: int) -> list[Candidate]:
         optimizer = make(name, mixed_genes(9), objectives, seed)
